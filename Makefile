@@ -1,0 +1,38 @@
+# `make run` starts everything. It needs a Python from 3.11 to 3.14, and nothing else that is not in this folder.
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+
+.PHONY: run test check prove install install-dev
+
+# `exec`, so that Ctrl-C and SIGTERM reach the supervisor itself; it ends with 0, and make has nothing to report.
+run: install
+	@exec $(VENV_PYTHON) -m ops up
+
+test: install-dev
+	@exec $(VENV_PYTHON) -m pytest
+
+check: install-dev
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy
+
+prove: install-dev
+	@if [ -d ops/drills ]; then exec $(VENV_PYTHON) -m ops.drills; else echo "There are no drills yet."; fi
+
+install:
+	@$(call with_python,requirements.txt)
+
+install-dev:
+	@$(call with_python,requirements-dev.txt)
+
+# Runs ops/local/install.py with the first Python that will do.
+define with_python
+for python in "$(PYTHON)" python3.13 python3.12 python3.14 python3.11; do \
+	if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then \
+		exec "$$python" ops/local/install.py $(1); \
+	fi; \
+done; \
+echo "CozyEngine needs Python 3.11, 3.12, 3.13 or 3.14, and found none. Install one, or name it:" >&2; \
+echo "  make PYTHON=/path/to/python3.12" >&2; \
+exit 1
+endef

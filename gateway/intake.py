@@ -1,0 +1,96 @@
+"""Pure: from a chat request to the turn it asks for. What can be refused without asking anyone is refused here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from ops.runtime.config import Config
+from schemas import codec, ids, subjects
+from schemas.faults import InvalidValue, ModelNotFound, NotFound
+from schemas.openai import AssistantMessage, ChatRequest
+from schemas.records import Caller
+from schemas.turns import TurnRequested
+
+PERSONALITY_PREFIX = "cozy/"
+KEY_LENGTH = 255
+_QUOTED = re.compile(r'^"((?:[^"\\]|\\["\\])*)"$')
+
+
+def check(request: ChatRequest, config: Config) -> None:
+    """Raise the fault of a request that no worker needs to see."""
+    cozy = request.cozy
+    if cozy and cozy.session_id and not ids.is_id(cozy.session_id):
+        raise NotFound("There is no such session.", param="cozy.session_id")
+    if cozy and cozy.session_id and (request.n or 1) > 1:
+        raise InvalidValue("n must be 1 in a session: a conversation has one next message.", param="n")
+    if cozy and cozy.personality_id and config.personalities.get(cozy.personality_id) is None:
+        raise InvalidValue("There is no such personality.", param="cozy.personality_id")
+    if request.model.startswith(PERSONALITY_PREFIX):
+        known = config.personalities.get(request.model.removeprefix(PERSONALITY_PREFIX)) is not None
+    else:
+        known = config.models.resolve(request.model) is not None
+    if not known:
+        raise ModelNotFound("There is no such model. GET /v1/models lists them.", param="model")
+    if cozy and cozy.session_id and isinstance(request.messages[-1], AssistantMessage):
+        raise InvalidValue("The request brings no new message: the last one is the assistant's.", param="messages")
+
+
+def idempotency_key(header: str | None) -> str | None:
+    """The key of an `Idempotency-Key` header, a structured-header string: quoted or bare."""
+    if header is None:
+        return None
+    text = header.strip()
+    if quoted := _QUOTED.match(text):
+        text = quoted[1].replace('\\"', '"').replace("\\\\", "\\")
+    if not 0 < len(text) <= KEY_LENGTH:
+        raise InvalidValue(f"The Idempotency-Key must have 1 to {KEY_LENGTH} characters.", param="Idempotency-Key")
+    return text
+
+
+def fingerprint(request: ChatRequest) -> str:
+    """The same for the same request, however its JSON was spelled (keys we ignore do not count)."""
+    return hashlib.sha256(codec.encode(request)).hexdigest()
+
+
+def turn_from(
+    request: ChatRequest,
+    caller: Caller,
+    headers: Iterable[tuple[bytes, bytes]],
+    *,
+    request_id: str,
+    gateway_id: str,
+    now: float,
+    budget: float,
+    fresh_id: str,
+    scripted_allowed: bool,
+) -> TurnRequested:
+    """The turn a request asks for. `now` in Unix seconds; `budget` seconds until the gateway gives up on a verdict."""
+    key, retried, scripted = None, False, {}
+    for name, value in headers:
+        if name == b"idempotency-key":
+            key = idempotency_key(value.decode("latin-1"))
+        elif name == b"x-stainless-retry-count":
+            retried = value.isdigit() and int(value) > 0
+        elif scripted_allowed and name.startswith(b"x-scripted-"):
+            scripted[name.decode("latin-1")] = value.decode("latin-1")
+    turn_id = ids.keyed_id(caller.user_id, key) if key else fresh_id
+    return TurnRequested(
+        turn_id=turn_id,
+        user_id=caller.user_id,
+        request_id=request_id,
+        request=request,
+        fingerprint=fingerprint(request),
+        verdict_subject=subjects.verdict(gateway_id, turn_id),
+        asked_at=now,
+        expires_at=now + budget,
+        scripted=scripted,
+        keyed=key is not None,
+        retried=retried,
+    )
+
+
+def hidden_session(turn_id: str) -> str:
+    """The session of a turn that names none; the worker that accepts it derives the same."""
+    return ids.part_of(turn_id, "session")

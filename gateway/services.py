@@ -1,0 +1,137 @@
+"""What the handlers of one gateway process share: configuration, the bus, the records worker, the known callers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, cast
+from weakref import WeakSet
+
+import structlog
+from litestar import Litestar, Request
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+
+from gateway.admission import Admission
+from gateway.callers import Callers
+from gateway.records_client import Records
+from gateway.reply_reader import ReplyReader
+from ops.runtime.bus import Bus
+from ops.runtime.config import Config
+from schemas import subjects
+from schemas.faults import EngineOverloaded, StorageUnavailable
+from schemas.ids import new_id
+from schemas.records import Caller, FindCaller
+
+log = structlog.get_logger()
+
+JETSTREAM = "$JS.API.INFO"
+"""Where NATS itself answers, once it can also store."""
+CONNECT_AGAIN_AFTER = 1.0
+"""Seconds between two attempts to reach a bus that was never reached."""
+
+Asked = Request[Caller, Any, State]
+"""A request behind `known_caller`: `user` is its `Caller`."""
+
+
+class Services:
+    """One gateway's connections and memory. Requests are served from the first moment; what needs the bus is refused
+    until it is there."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.draining = asyncio.Event()
+        """Set once the process is told to stop: open streams have `api.stream_grace` seconds to end."""
+        self.records = Records(lambda: self._bus, config.api.records_timeout)
+        self.callers = Callers(self._find_caller, config.api.caller_cache_ttl, config.api.caller_stale_ttl)
+        self.gateway_id = new_id()
+        self._bus: Bus | None = None
+        self._admission: Admission | None = None
+        self.readers: WeakSet[ReplyReader] = WeakSet()
+
+    @property
+    def admission(self) -> Admission:
+        """How turns are asked for. Raises StorageUnavailable before the first connection."""
+        if self._admission is None:
+            raise StorageUnavailable("The message bus is not connected yet. Try again shortly.")
+        return self._admission
+
+    def reader(self, turn_id: str, user_id: str, shard: int) -> ReplyReader:
+        """A reader of one turn's reply, not open yet."""
+        reader = ReplyReader(self.bus, self.records, turn_id=turn_id, user_id=user_id, shard=shard)
+        self.readers.add(reader)
+        return reader
+
+    def end_readers(self) -> None:
+        """The grace of a stopping gateway is over: tell every open stream where its reply can be read on."""
+        fault = EngineOverloaded("The gateway is restarting. The reply goes on: read it at /v1/turns/{id}/stream.")
+        for reader in list(self.readers):
+            reader.give_up(fault)
+
+    @property
+    def bus(self) -> Bus:
+        """The bus. Raises StorageUnavailable before the first connection; later it may be away and come back."""
+        if self._bus is None:
+            raise StorageUnavailable("The message bus is not connected yet. Try again shortly.")
+        return self._bus
+
+    @property
+    def connected(self) -> bool:
+        """Whether the bus carries messages right now."""
+        return self._bus is not None and self._bus.connected
+
+    async def check(self) -> dict[str, Any]:
+        """Raises StorageUnavailable or BusUnavailable where the bus does not answer: a readiness check."""
+        await self.bus.ask(JETSTREAM, b"", timeout=1.0)
+        return {}
+
+    async def open(self) -> None:
+        """Connect, trying for ever, and hear of revoked keys from then on."""
+        while self._bus is None:
+            try:
+                await self._listen_on(await Bus.connect(self.config.storage.nats_url, "gateway"))
+            except Exception as error:
+                log.warning("bus_not_reached", error=type(error).__name__, again_in=CONNECT_AGAIN_AFTER)
+                await asyncio.sleep(CONNECT_AGAIN_AFTER)
+        log.info("bus_connected")
+
+    async def _listen_on(self, bus: Bus) -> None:
+        admission = Admission(bus, self.gateway_id, self.config.storage.shards)
+        try:
+            await bus.listen(subjects.CALLERS_REVOKED, self.callers.hear_revoked)
+            await admission.open()
+        except BaseException:
+            await bus.close()
+            raise
+        bus.on_reconnect.append(self._doubt_callers)
+        self._bus, self._admission = bus, admission
+
+    async def close(self) -> None:
+        """Leave the bus."""
+        if self._bus is not None:
+            await self._bus.close()
+
+    async def _doubt_callers(self) -> None:
+        self.callers.doubt()
+
+    async def _find_caller(self, key_hash: str) -> Caller:
+        return await self.records.ask(FindCaller(key_hash=key_hash), Caller)
+
+
+@contextlib.asynccontextmanager
+async def running(app: Litestar) -> AsyncIterator[None]:
+    """The services from the start of the app to its end; connecting goes on while requests are already served."""
+    services = cast(Services, app.state["services"])
+    opening = asyncio.create_task(services.open(), name="bus-connect")
+    try:
+        yield
+    finally:
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await services.close()
+
+
+def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
+    """The services of the app that serves this connection."""
+    return cast(Services, connection.app.state["services"])

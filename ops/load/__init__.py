@@ -1,0 +1,1 @@
+"""Load programs: they speak only public protocols and print the figures we publish."""

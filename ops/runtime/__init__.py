@@ -1,0 +1,1 @@
+"""What every process stands on: configuration, logs, the bus, PostgreSQL, health. Imports schemas only."""

@@ -1,0 +1,54 @@
+"""Connections to PostgreSQL: one pool a process, opened the same way everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.string import TextLoader
+from psycopg_pool import AsyncConnectionPool
+
+CONNECT_SECONDS = 3
+
+set_json_loads(msgspec.json.decode)
+set_json_dumps(msgspec.json.encode)
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    # Ids are text everywhere in the house; a UUID object per row would be made only to be formatted again.
+    connection.adapters.register_loader("uuid", TextLoader)
+    connection.prepare_threshold = 2
+
+
+async def open_pool(
+    url: str, *, size: int, name: str, statement_timeout: float, wait: float = 3.0
+) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    """A pool of at most `size` autocommit connections; times in seconds.
+
+    It opens without waiting for the server: a database that is away is a pause, not a failed start. Asking for a
+    connection raises `psycopg_pool.PoolTimeout` (a `psycopg.OperationalError`) after `wait` seconds.
+    """
+    pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=size,
+        open=False,
+        timeout=wait,
+        reconnect_timeout=1e9,
+        name=name,
+        configure=_configure,
+        check=None,
+        kwargs={
+            "autocommit": True,
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": f"cozy-{name}",
+            "options": f"-c statement_timeout={int(statement_timeout * 1000)}",
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
+    )
+    await pool.open(wait=False)
+    return pool

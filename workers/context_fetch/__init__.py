@@ -1,0 +1,1 @@
+"""The first stage: takes a turn in, says whether it was accepted, and gathers what the reply is made from."""

@@ -1,0 +1,104 @@
+"""The door of context_fetch: a turn arrives, is accepted or refused, and is prepared for generation."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from ops.runtime import metrics
+from ops.runtime.bus import Bus
+from schemas import codec, subjects
+from schemas.faults import Fault
+from schemas.turns import (
+    Accepted,
+    Refused,
+    TurnArrival,
+    TurnPrepared,
+    TurnReleased,
+    TurnRequested,
+    TurnState,
+)
+from workers.context_fetch.acceptance import Acceptance
+from workers.context_fetch.intake import answerer, bundle_of
+from workers.endings import Endings
+from workers.storage.turns import Turns
+
+log = structlog.get_logger()
+
+
+class ContextFetch:
+    """Handles what arrives. Every step may be repeated after a crash and changes nothing the second time."""
+
+    def __init__(self, acceptance: Acceptance, turns: Turns, endings: Endings, bus: Bus) -> None:
+        self.acceptance, self.turns, self.endings, self.bus = acceptance, turns, endings, bus
+
+    async def on_turn_arrival(self, event: TurnArrival) -> None:
+        """Take a new turn in, or prepare one whose time has come."""
+        if isinstance(event, TurnRequested):
+            await self._take_in(event)
+        else:
+            await self._prepare_released(event)
+
+    async def _take_in(self, arrival: TurnRequested) -> None:
+        if time.time() > arrival.expires_at:
+            # The gateway has told its client to come back; taking the turn now would answer it twice.
+            log.warning("turn_came_too_late", late_s=round(time.time() - arrival.expires_at, 1))
+            return
+        try:
+            verdict, state = await self.acceptance.accept(arrival)
+        except Fault as fault:
+            log.info("turn_refused", code=fault.code)
+            refused = Refused(turn_id=arrival.turn_id, fault=fault.record)
+            await self.bus.publish(arrival.verdict_subject, codec.encode(refused))
+            return
+        log.info("turn_accepted", session_id=verdict.session_id, state=state.value, attached=verdict.attached)
+        metrics.turn_accepted()
+        await self.bus.publish(arrival.verdict_subject, codec.encode(verdict))
+        await self._go_on(verdict, state)
+
+    async def _go_on(self, verdict: Accepted, state: TurnState) -> None:
+        if state is TurnState.PREPARED:
+            await self._say_prepared(verdict.turn_id, verdict.shard, 0)
+        elif state is TurnState.ACCEPTED:
+            await self._prepare_released(TurnReleased(turn_id=verdict.turn_id))
+        elif state is TurnState.QUEUED:
+            # The turn before may have ended between our look and our commit; then nobody else would release this one.
+            await self.endings.release(verdict.session_id)
+
+    async def _prepare_released(self, event: TurnReleased) -> None:
+        row = await self.turns.released(event.turn_id)
+        if row is not None:
+            arrival = codec.decode(row.arrival, TurnRequested)
+            config = self.acceptance.config
+            try:
+                personality_id = await self._session_personality(arrival)
+                who = answerer(arrival.request, config.personalities, config.models, personality_id)
+                limits = config.context
+                history = await self.turns.history(
+                    self.turns.database, row.session_id, row.turn_id, limits.history_messages
+                )
+                bundle = bundle_of(
+                    arrival.request,
+                    who,
+                    in_session=True,
+                    history=history,
+                    history_tokens=limits.history_tokens,
+                    tools=self.acceptance.bundle_tools(arrival, who),
+                )
+            except Fault as fault:
+                await self.endings.fail(event.turn_id, fault.record)
+                return
+            await self.turns.prepare(row.turn_id, bundle)
+        stand = await self.turns.stand(event.turn_id)
+        if stand is not None and stand.state == TurnState.PREPARED:
+            await self._say_prepared(event.turn_id, stand.shard, stand.round)
+
+    async def _session_personality(self, arrival: TurnRequested) -> str | None:
+        known = await self.turns.find(arrival.turn_id)
+        return known.personality_id if known else None
+
+    async def _say_prepared(self, turn_id: str, shard: int, round: int) -> None:
+        event = codec.encode(TurnPrepared(turn_id=turn_id, round=round))
+        subject = subjects.turn_event(subjects.TURN_PREPARED, shard)
+        await self.bus.store(subject, event, msg_id=f"{turn_id}.prepared.{round}")

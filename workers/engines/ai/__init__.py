@@ -1,0 +1,1 @@
+"""AI engines: whatever turns messages into a streamed reply."""

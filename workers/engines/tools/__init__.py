@@ -1,0 +1,1 @@
+"""Tools of ours: what a model may call and this engine runs itself."""

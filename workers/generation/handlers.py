@@ -1,0 +1,199 @@
+"""The door of generation: a prepared turn is claimed, answered and committed; then its reader is told."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import msgspec
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from ops.runtime import metrics
+from schemas import codec, subjects
+from schemas.context import ContextBundle
+from schemas.faults import EngineFailed, Fault, FaultRecord
+from schemas.openai import ToolCall, Usage
+from schemas.replies import Failed, Finished
+from schemas.turns import TurnCompleted, TurnPrepared, TurnRequested, TurnState, TurnToolsCalled
+from workers.delivery import Fenced, Later
+from workers.engines.ai.pool import EnginePool
+from workers.generation.committing import assistant_messages, reply_so_far, tool_calls_of, tools_message
+from workers.generation.listening import Listening
+from workers.generation.pace import Pace
+from workers.generation.partials import PartialKeeper
+from workers.generation.prompt import model_call
+from workers.generation.rounds import Round
+from workers.generation.takeover import Prefix, may_continue, read_prefix
+from workers.generation.writer import Piece, ReplyWriter
+from workers.stage import Stage
+from workers.storage.turns import Claimed, TurnEnd
+
+log = structlog.get_logger()
+
+CUT_OFF = EngineFailed(
+    "The reply was cut off, and its model cannot go on from the middle. What was said is kept."
+).record
+
+
+class Generation:
+    """Lets the model speak. What it commits, it commits as the owner of the claim's epoch, or not at all."""
+
+    def __init__(self, stage: Stage, engines: EnginePool, partials: PartialKeeper, pace: Pace) -> None:
+        self.stage, self.turns, self.bus = stage, stage.turns, stage.bus
+        self.engines, self.partials, self.pace = engines, partials, pace
+
+    async def on_turn_prepared(self, event: TurnPrepared) -> None:
+        """Claim the round, let the model answer, commit, and tell."""
+        claimed = await self.turns.claim(event.turn_id, event.round, self.stage.worker_id)
+        if claimed is None:
+            await self._not_ours(event)
+            return
+        with bound_contextvars(user_id=claimed.user_id, session_id=claimed.session_id):
+            await self._answer(await self._unpack(claimed))
+
+    async def _unpack(self, claimed: Claimed) -> Round:
+        return Round(
+            claimed=claimed,
+            arrival=codec.decode(claimed.arrival, TurnRequested),
+            bundle=codec.decode(claimed.bundle, ContextBundle),
+            steps=await self.turns.steps(claimed.turn_id) if claimed.round else [],
+            prefix=await read_prefix(self.bus, claimed) if claimed.taken_over else Prefix.of(claimed),
+        )
+
+    async def _answer(self, round: Round) -> None:
+        claimed = round.claimed
+        writer = ReplyWriter(self.bus, claimed, self.pace, round.prefix)
+        listening = Listening()
+        resume = self.stage.config.models.traits(round.bundle.choice).resume
+        if not may_continue(round.arrival.request, round.prefix, resume):
+            await self._end_badly(round, writer, listening, CUT_OFF, TurnState.INTERRUPTED)
+            return
+        await writer.start(claimed.attempts)
+        try:
+            with self.partials.keeping(writer, claimed):
+                await self._listen(round, writer, listening)
+        except Fault as fault:
+            await writer.flush()
+            await self._end_badly(round, writer, listening, fault.record, TurnState.FAILED)
+            return
+        except asyncio.CancelledError:
+            writer.abandon()
+            raise
+        ours = tool_calls_of(round, listening)
+        if ours:
+            await self._call_tools(round, writer, listening, ours)
+        else:
+            await self._finish(round, writer, listening)
+
+    async def _listen(self, round: Round, writer: ReplyWriter, listening: Listening) -> None:
+        limits = self.stage.config.tools
+        call = model_call(
+            round.arrival.request,
+            round.bundle,
+            round.steps,
+            last_round=round.claimed.round >= limits.max_rounds,
+            scripted=round.arrival.scripted,
+            prefix=round.prefix.text,
+        )
+        engine = await self.engines.engine(round.bundle.choice)
+        async with aclosing(engine.chat_stream(call)) as chunks:
+            async for together in chunks:
+                pieces = listening.hear(together)
+                if pieces:
+                    await writer.say(pieces)
+        await writer.flush()
+
+    async def _call_tools(self, round: Round, writer: ReplyWriter, listening: Listening, calls: list[ToolCall]) -> None:
+        claimed = round.claimed
+        message, rows = tools_message(round, writer, calls)
+        await writer.heal()
+        if not await self.turns.call_tools(claimed, reply_so_far(round, writer, listening), message, rows):
+            raise Fenced
+        event = TurnToolsCalled(turn_id=claimed.turn_id, round=claimed.round)
+        await self._say_tools_called(event, claimed.shard)
+
+    async def _finish(self, round: Round, writer: ReplyWriter, listening: Listening) -> None:
+        claimed = round.claimed
+        calls = {choice: listening.calls(claimed.turn_id, claimed.round, choice) for choice in listening.choices}
+        await writer.say([Piece(choice, tool_calls=found) for choice, found in calls.items() if found])
+        await writer.flush()
+        await writer.heal()
+        reply = reply_so_far(round, writer, listening)
+        reasons = [listening.finish_reasons.get(choice, "stop") for choice in range(round.arrival.request.n or 1)]
+        messages = assistant_messages(round, writer, listening, calls)
+        ended = await self.turns.finish(claimed, TurnState.COMPLETED, reply, messages, finish_reasons=reasons)
+        if ended is None:
+            raise Fenced
+        finished = Finished(
+            claimed.epoch, writer.index, reasons, reply.usage, writer.length, writer.digest, TurnState.COMPLETED.value
+        )
+        log.info("reply_finished", attempt=claimed.attempts, round=claimed.round, **reply.timings)
+        metrics.turn_ended("completed")
+        metrics.tokens(reply.usage.prompt_tokens, reply.usage.completion_tokens)
+        await self._tell(claimed.turn_id, claimed.shard, finished)
+        if ended.others_wait:
+            await self.stage.endings.release(ended.session_id)
+
+    async def _end_badly(
+        self, round: Round, writer: ReplyWriter, listening: Listening, fault: FaultRecord, state: TurnState
+    ) -> None:
+        """Commit what was said, and say why it is not more."""
+        claimed = round.claimed
+        await writer.heal()
+        reply = reply_so_far(round, writer, listening)
+        messages = assistant_messages(round, writer, listening, {}, state=state) if writer.said else []
+        ended = await self.turns.finish(claimed, state, reply, messages, fault=fault)
+        if ended is None:
+            raise Fenced
+        log.warning("reply_failed", code=fault.code, attempt=claimed.attempts, events=writer.index)
+        metrics.turn_ended(state.value)
+        await self._tell(claimed.turn_id, claimed.shard, Failed(claimed.epoch, writer.index, fault, state.value))
+        if ended.others_wait:
+            await self.stage.endings.release(ended.session_id)
+
+    async def _tell(self, turn_id: str, shard: int, end: Finished | Failed) -> None:
+        """Tell the reader and the next stage; both may hear it twice and take it once."""
+        frame = self.bus.store(subjects.reply(shard, turn_id), codec.encode(end), msg_id=f"{turn_id}.end.{end.epoch}")
+        event = self.bus.store(
+            subjects.turn_event(subjects.TURN_COMPLETED, shard),
+            codec.encode(TurnCompleted(turn_id=turn_id)),
+            msg_id=f"{turn_id}.completed",
+        )
+        await asyncio.gather(frame, event)
+
+    async def _say_tools_called(self, event: TurnToolsCalled, shard: int) -> None:
+        subject = subjects.turn_event(subjects.TURN_TOOLS_CALLED, shard)
+        await self.bus.store(subject, codec.encode(event), msg_id=f"{event.turn_id}.tools.{event.round}")
+
+    async def _not_ours(self, event: TurnPrepared) -> None:
+        """Nothing to claim: the turn has an owner who lives, or its end is committed but perhaps not told."""
+        stand = await self.turns.stand(event.turn_id)
+        if stand is None:
+            log.error("turn_unknown")
+            return
+        if stand.state == TurnState.GENERATING and stand.round == event.round:
+            raise Later(self.stage.config.storage.lease / 2)
+        if stand.state == TurnState.CALLING_TOOLS and stand.round == event.round:
+            await self._say_tools_called(TurnToolsCalled(turn_id=event.turn_id, round=event.round), stand.shard)
+            return
+        end = await self.turns.end_of(event.turn_id)
+        if end is not None:
+            await self._tell(event.turn_id, end.shard, _frame_of(end))
+            await self.stage.endings.release(end.session_id)
+
+
+def _frame_of(end: TurnEnd) -> Finished | Failed:
+    if end.fault is not None:
+        return Failed(end.epoch, end.shown_index, msgspec.convert(end.fault, FaultRecord), end.state)
+    if end.state != TurnState.COMPLETED:
+        return Failed(end.epoch, end.shown_index, EngineFailed().record, end.state)
+    return Finished(
+        end.epoch,
+        end.shown_index,
+        end.finish_reasons or ["stop"],
+        msgspec.convert(end.usage or {}, Usage),
+        end.shown_length,
+        end.shown_digest,
+        end.state,
+    )

@@ -1,0 +1,89 @@
+"""Pure: folds a model's chunks into what may be shown now, and what is known only at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.ids import part_of
+from schemas.openai import FunctionCall, ToolCall, Usage
+from workers.engines.ai.chunks import Chunk, ToolCallDelta
+from workers.generation.writer import Piece
+
+CHARACTERS_PER_TOKEN = 4
+
+
+class _Call:
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self) -> None:
+        self.id, self.name, self.arguments = "", "", ""
+
+    def add(self, delta: ToolCallDelta) -> None:
+        self.id = self.id or delta.id or ""
+        if delta.function:
+            self.name += delta.function.name or ""
+            self.arguments += delta.function.arguments or ""
+
+
+class Listening:
+    """One model answer as it comes in. Tool calls are held back until they are whole."""
+
+    def __init__(self) -> None:
+        self.finish_reasons: dict[int, str] = {}
+        self.usage: Usage | None = None
+        self.chunks_with_words = 0
+        self._calls: dict[int, dict[int, _Call]] = {}
+
+    def hear(self, chunks: Sequence[Chunk]) -> list[Piece]:
+        """What these chunks let us show."""
+        pieces: list[Piece] = []
+        for chunk in chunks:
+            if chunk.usage is not None:
+                self.usage = chunk.usage
+            for choice in chunk.choices:
+                delta = choice.delta
+                if choice.finish_reason:
+                    self.finish_reasons[choice.index] = choice.finish_reason
+                thought = delta.thought
+                if delta.content or thought or delta.refusal:
+                    self.chunks_with_words += 1
+                    pieces.append(
+                        Piece(
+                            choice.index,
+                            delta.content or "",
+                            thought,
+                            delta.refusal or "",
+                            None,
+                            choice.logprobs,
+                        )
+                    )
+                for call in delta.tool_calls or ():
+                    self._calls.setdefault(choice.index, {}).setdefault(call.index, _Call()).add(call)
+        return pieces
+
+    def calls(self, turn_id: str, round: int, choice: int = 0) -> list[ToolCall]:
+        """The whole calls of a choice, in the model's order. A call the server gave no id gets a deterministic one."""
+        found = self._calls.get(choice, {})
+        return [
+            ToolCall(
+                id=call.id or f"call_{part_of(turn_id, 'call', round, choice, index)[-12:]}",
+                function=FunctionCall(name=call.name, arguments=call.arguments),
+            )
+            for index, call in sorted(found.items())
+        ]
+
+    @property
+    def choices(self) -> list[int]:
+        """The choices that were heard of."""
+        return sorted({0, *self.finish_reasons, *self._calls})
+
+    def usage_or_estimate(self, prompt_characters: int) -> Usage:
+        """What the provider counted; where it said nothing, a chunk with words counts as one token."""
+        if self.usage is not None:
+            return self.usage
+        prompt = prompt_characters // CHARACTERS_PER_TOKEN + 1
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=self.chunks_with_words,
+            total_tokens=prompt + self.chunks_with_words,
+        )

@@ -1,0 +1,53 @@
+"""Keeps the text so far of replies under way in PostgreSQL, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from schemas.ids import part_of
+from workers.generation.writer import ReplyWriter
+from workers.storage.turns import Claimed, Partial, Turns
+
+EVERY_SECONDS = 2.0
+
+
+class PartialKeeper:
+    """One a process. A reply shorter than the interval is stored once, whole, at its end."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._open: dict[ReplyWriter, Claimed] = {}
+        self._kept: dict[ReplyWriter, int] = {}
+
+    @contextmanager
+    def keeping(self, writer: ReplyWriter, claimed: Claimed) -> Iterator[None]:
+        """Keep this reply while the block runs."""
+        self._open[writer] = claimed
+        try:
+            yield
+        finally:
+            del self._open[writer]
+            self._kept.pop(writer, None)
+
+    async def run(self) -> None:
+        """Store what has grown, for ever."""
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            grown = [(writer, claimed) for writer, claimed in self._open.items() if self._has_grown(writer)]
+            if grown:
+                await self._turns.keep_partial([_partial(writer, claimed) for writer, claimed in grown])
+                self._kept.update({writer: writer.index for writer, _ in grown})
+
+    def _has_grown(self, writer: ReplyWriter) -> bool:
+        return writer.index > self._kept.get(writer, writer.began_at)
+
+
+def _partial(writer: ReplyWriter, claimed: Claimed) -> Partial:
+    return Partial(
+        message_id=part_of(claimed.turn_id, "reply", claimed.round, 0),
+        turn_id=claimed.turn_id,
+        epoch=claimed.epoch,
+        text=writer.text(),
+    )

@@ -1,0 +1,64 @@
+"""Pure: from a turn's bundle, its request and its earlier rounds to the call that the model gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.context import ContextBundle
+from schemas.openai import ChatRequest, Message, SystemMessage, Tool
+from workers.engines.ai.port import ModelCall
+
+
+def model_call(
+    request: ChatRequest,
+    bundle: ContextBundle,
+    steps: Sequence[Message] = (),
+    *,
+    last_round: bool = False,
+    scripted: dict[str, str] | None = None,
+    prefix: str | None = None,
+) -> ModelCall:
+    """What the model is asked. The order is stable, so that a provider's prompt cache is hit from turn to turn.
+
+    The request's sampling wins over the personality's. In the last round the tools are shown but may not be called.
+    """
+    sampling = bundle.sampling
+    tools = tools_of(request, bundle)
+    choice = request.tool_choice
+    if tools and (last_round or steps):
+        # A forced call was answered in the first round; forcing it again would never end.
+        choice = "none" if last_round else "auto"
+    return ModelCall(
+        model=bundle.choice.model,
+        messages=(*(SystemMessage(content=text) for text in bundle.system), *bundle.history, *bundle.incoming, *steps),
+        temperature=_first(request.temperature, sampling.temperature),
+        top_p=_first(request.top_p, sampling.top_p),
+        max_output_tokens=request.max_output_tokens or sampling.max_output_tokens,
+        stop=request.stop,
+        seed=request.seed,
+        n=request.n,
+        response_format=request.response_format,
+        tools=tools,
+        tool_choice=choice if tools else None,
+        parallel_tool_calls=request.parallel_tool_calls if tools else None,
+        reasoning_effort=request.reasoning_effort,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logit_bias=request.logit_bias,
+        logprobs=request.logprobs,
+        top_logprobs=request.top_logprobs,
+        user=request.user,
+        metadata=request.metadata,
+        store=request.store,
+        headers=scripted or {},
+        prefix=prefix,
+    )
+
+
+def tools_of(request: ChatRequest, bundle: ContextBundle) -> tuple[Tool, ...]:
+    """The client's tools and ours, sorted by name."""
+    return tuple(sorted((*(request.tools or ()), *bundle.tools), key=lambda tool: tool.function.name))
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,1 @@
+"""How engines of every kind are found and made."""

@@ -1,0 +1,190 @@
+"""How any stage runs: one process, its connections, its lease, its health, and the door its events come through."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import psycopg
+import structlog
+from faststream import AckPolicy
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from structlog.contextvars import bound_contextvars
+
+from ops.runtime import config as configuration
+from ops.runtime import logs, metrics
+from ops.runtime.bus import Bus
+from ops.runtime.config import Config
+from ops.runtime.health import Health
+from schemas import codec, subjects
+from schemas.faults import EngineInternal, Fault
+from schemas.ids import new_id
+from schemas.streams import TURNS, ConsumerSpec
+from workers.consumer import PullLoop, fed_by_credits
+from workers.delivery import Later, deliver, unreadable
+from workers.endings import Endings
+from workers.storage.database import Database
+from workers.storage.turns import Turns
+
+log = structlog.get_logger()
+
+RENEWALS = 3
+"""Renewals within one lease, so that two may fail."""
+
+
+class StageBroker(NatsBroker):
+    """FastStream on the process's own connection, so that there is one to configure and one to lose."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(logger=None, apply_types=False)
+        self._bus = bus
+
+    async def _connect(self) -> Client:
+        self.config.connect(self._bus.client)
+        return self._bus.client
+
+
+class Stage:
+    """One process of a stage. Made by `open`, run by `serve`."""
+
+    def __init__(self, name: str, config: Config, bus: Bus, database: Database) -> None:
+        self.name, self.config, self.bus, self.database = name, config, bus, database
+        self.worker_id = new_id()
+        self.turns = Turns(database)
+        self.endings = Endings(self.turns, bus)
+        self.health = Health(name)
+        self.broker = StageBroker(bus)
+        self._loops: list[PullLoop] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.closing: list[Callable[[], Awaitable[None]]] = []
+
+    @classmethod
+    async def open(cls, name: str) -> Stage:
+        """Read the configuration, start answering health questions, and connect. Raises ConfigError."""
+        config = configuration.load(os.environ)
+        logs.configure(name, config)
+        log.info("starting", config_version=config.version, config=config.summary)
+        storage = config.storage
+        database = await Database.open(
+            storage.database_url, size=storage.pool_size, name=name, statement_timeout=storage.statement_timeout
+        )
+        bus = await Bus.connect(storage.nats_url, name)
+        stage = cls(name, config, bus, database)
+        stage.health.check("nats", stage._nats_answers)
+        stage.health.check("database", stage._database_answers)
+        await stage.health.serve(config.observability.health_port)
+        return stage
+
+    def on(self, spec: ConsumerSpec, kind: Any, work: Callable[[Any], Awaitable[None]], *, slots: int) -> None:
+        """Do `work(event)` for every event of this consumer, at most `slots` at once, under the delivery policy."""
+        decode = codec.decoder(kind).decode
+        in_hand: set[str] = set()
+
+        async def once(event: Any) -> None:
+            # A message can come again while its first delivery is still at work here, and the lease is this process's.
+            if event.turn_id in in_hand:
+                raise Later(self.config.storage.lease)
+            in_hand.add(event.turn_id)
+            try:
+                await work(event)
+            finally:
+                in_hand.discard(event.turn_id)
+
+        async def handle(message: Msg) -> None:
+            try:
+                event = decode(message.data)
+            except msgspec.DecodeError as error:
+                unreadable(message, self.name, error)
+                await self._bury(message.data, f"{message.metadata.sequence.stream}")
+                await message.term()
+                return
+            with bound_contextvars(turn_id=event.turn_id):
+                await deliver(message, self.name, event, once, self._poisoned)
+
+        subscriber = self.broker.subscriber(
+            spec.filter_subject,
+            stream=JStream(TURNS.name, declare=False),
+            durable=spec.stage,
+            pull_sub=PullSub(batch_size=1),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_as_it_is,
+        )
+        subscriber(handle)
+        alive = self.config.storage.lease / RENEWALS
+        grace = self.config.app.drain_seconds
+        self._loops.append(
+            fed_by_credits(subscriber, self.bus, TURNS.name, spec.stage, slots=slots, alive=alive, grace=grace)
+        )
+
+    def also(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run something beside the events until the process stops."""
+        self._tasks.append(asyncio.create_task(self._forever(task)))
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Work until asked to stop; then finish what runs, hand over what does not end in time, and leave."""
+        self.also(self._renew_lease)
+        await self.broker.start()
+        self.health.ready = True
+        log.info("ready")
+        await stopping.wait()
+        self.health.ready = False
+        log.info("draining", in_hand=sum(loop.busy for loop in self._loops))
+        for subscriber in self.broker.subscribers:
+            await subscriber.stop()
+        for task in self._tasks:
+            task.cancel()
+        for close in self.closing:
+            await close()
+        with contextlib.suppress(psycopg.Error):
+            await self.turns.give_up_lease(self.worker_id)
+        await self.health.close()
+        await self.bus.close()
+        await self.database.close()
+        log.info("stopped")
+
+    async def _forever(self, task: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await task()
+            except Exception as error:
+                log.warning("background_task_failed", task=task.__qualname__, error=type(error).__name__)
+                await asyncio.sleep(1)
+
+    async def _renew_lease(self) -> None:
+        lease = self.config.storage.lease
+        while True:
+            await self.turns.renew_lease(self.worker_id, self.name, lease)
+            await asyncio.sleep(lease / RENEWALS)
+
+    async def _poisoned(self, event: Any, error: Exception) -> bool:
+        failures = await self.turns.count_failure(event.turn_id)
+        if failures < self.config.storage.poison_tries:
+            return False
+        await self._bury(codec.encode(event), event.turn_id)
+        fault = error if isinstance(error, Fault) else EngineInternal()
+        await self.endings.fail(event.turn_id, fault.record)
+        return True
+
+    async def _bury(self, data: bytes, name: str) -> None:
+        await self.bus.store(subjects.dead(self.name), data, msg_id=f"dead.{self.name}.{name}")
+        metrics.dead_letter(self.name)
+        log.error("dead_letter", stage=self.name)
+
+    async def _nats_answers(self) -> dict[str, Any]:
+        await self.bus.ask("$JS.API.INFO", b"", timeout=1)
+        return {}
+
+    async def _database_answers(self) -> dict[str, Any]:
+        await self.database.ping()
+        return {}
+
+
+async def _as_it_is(message: NatsMessage) -> Msg:
+    """FastStream's decoder: without its own type casting, what it returns is what the handler gets."""
+    return message.raw_message

@@ -1,0 +1,422 @@
+"""The turns in PostgreSQL: accepting, claiming, committing. Every write of an owner checks its epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from schemas import codec
+from schemas.context import ContextBundle
+from schemas.faults import FaultRecord
+from schemas.openai import Message, ToolCall, Usage
+from schemas.turns import TurnRequested, TurnState
+from workers.storage.database import Connection, Database
+from workers.storage.queries import load
+
+QUERIES = load("turns")
+SWEEP_LOCK = 0x73776565
+read_message = msgspec.json.Decoder(Message).decode
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to store. `metadata` may carry `tool_calls`, `tool_call_id` and what the API should show."""
+
+    id: str
+    role: str
+    content: Any
+    metadata: dict[str, Any] = {}
+
+
+class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn to accept."""
+
+    arrival: TurnRequested
+    session_id: str
+    shard: int
+    state: TurnState
+    personality_id: str | None
+    bundle: ContextBundle | None
+    messages: Sequence[NewMessage]
+    ignored_messages: int = 0
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that is there already."""
+
+    turn_id: str
+    user_id: str
+    session_id: str
+    personality_id: str | None
+    shard: int
+    state: str
+    round: int
+    fingerprint: str
+    ignored_messages: int
+    created: int
+
+
+class LockedSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A caller's session, held until the transaction ends."""
+
+    id: str
+    personality_id: str | None
+    busy: bool
+
+
+class ReleasedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A queued turn whose time has come. `arrival`: msgpack of TurnRequested."""
+
+    turn_id: str
+    session_id: str
+    shard: int
+    round: int
+    arrival: bytes
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn in this worker's hands, as of `epoch`. `shown_*`: what earlier rounds have shown the reader."""
+
+    turn_id: str
+    user_id: str
+    session_id: str
+    shard: int
+    epoch: int
+    attempts: int
+    round: int
+    arrival: bytes
+    bundle: bytes
+    shown_index: int
+    shown_length: int
+    shown_digest: int
+    usage: dict[str, Any] | None
+    taken_over: bool
+    created_at: float
+
+
+class ToolsClaimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A round of tool calls in this worker's hands, as of `epoch`."""
+
+    turn_id: str
+    user_id: str
+    session_id: str
+    shard: int
+    epoch: int
+    round: int
+    bundle: bytes
+    personality_id: str | None
+
+
+class AskedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One tool call of a round, and what is recorded of it."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: str
+    result: str | None
+
+
+class Stand(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a turn stands."""
+
+    state: str
+    round: int
+    shard: int
+    epoch: int
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What an owner commits at the end of a round: all that was shown so far, and the measure of it."""
+
+    shown_index: int
+    shown_length: int
+    shown_digest: int
+    usage: Usage
+    timings: dict[str, float]
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn has ended; `others_wait` when its session has a queued one."""
+
+    session_id: str
+    others_wait: bool
+
+
+class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a turn ended, as committed."""
+
+    state: str
+    epoch: int
+    shard: int
+    session_id: str
+    shown_index: int
+    shown_length: int
+    shown_digest: int
+    finish_reasons: list[str] | None
+    usage: dict[str, Any] | None
+    fault: dict[str, Any] | None
+
+
+class FailedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that was failed from outside, with the epoch that voids its owner."""
+
+    turn_id: str
+    session_id: str
+    shard: int
+    epoch: int
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that was let go on."""
+
+    turn_id: str
+    shard: int
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that stood still."""
+
+    turn_id: str
+    state: str
+    round: int
+    shard: int
+
+
+class Partial(msgspec.Struct, frozen=True, kw_only=True):
+    """The text so far of a reply under way."""
+
+    message_id: str
+    turn_id: str
+    epoch: int
+    text: str
+
+
+class _Created(msgspec.Struct):
+    created: int
+
+
+class _Text(msgspec.Struct):
+    message: str
+
+
+class _Session(msgspec.Struct):
+    session_id: str
+
+
+class _Flag(msgspec.Struct):
+    mine: bool
+
+
+class _Count(msgspec.Struct):
+    failures: int
+
+
+def _turn_params(turn: NewTurn) -> dict[str, Any]:
+    arrival = turn.arrival
+    return {
+        "turn_id": arrival.turn_id,
+        "user_id": arrival.user_id,
+        "session_id": turn.session_id,
+        "shard": turn.shard,
+        "state": turn.state.value,
+        "model": arrival.request.model,
+        "personality_id": turn.personality_id,
+        "fingerprint": arrival.fingerprint,
+        "arrival": codec.encode(arrival),
+        "bundle": codec.encode(turn.bundle) if turn.bundle else None,
+        "ignored_messages": turn.ignored_messages,
+        "message_ids": [message.id for message in turn.messages],
+        "roles": [message.role for message in turn.messages],
+        "contents": [_json(message.content) for message in turn.messages],
+        "metadata": [_json(message.metadata) for message in turn.messages],
+    }
+
+
+class Turns:
+    """The turns. Methods raise psycopg errors; a None or empty answer of an owner's commit means it is fenced."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def open(self, turn: NewTurn) -> int | None:
+        """Accept a turn that stands alone; its creation in Unix seconds, or None where it was there already."""
+        row = await self.database.one(QUERIES["open_turn"], _turn_params(turn), _Created)
+        return row.created if row else None
+
+    async def add(self, held: Connection, turn: NewTurn) -> int | None:
+        """Accept a turn in a session locked on this connection."""
+        row = await held.one(QUERIES["add_turn"], _turn_params(turn), _Created)
+        return row.created if row else None
+
+    async def lock_session(self, held: Connection, session_id: str, user_id: str) -> LockedSession | None:
+        """Hold the session, or None where the caller has none of that id."""
+        params = {"session_id": session_id, "user_id": user_id}
+        return await held.one(QUERIES["lock_session"], params, LockedSession)
+
+    async def find(self, turn_id: str) -> Known | None:
+        """A turn by id."""
+        return await self.database.one(QUERIES["find_turn"], {"turn_id": turn_id}, Known)
+
+    async def find_retried(self, user_id: str, fingerprint: str) -> Known | None:
+        """The caller's newest turn of the last minute with this body."""
+        params = {"user_id": user_id, "fingerprint": fingerprint}
+        return await self.database.one(QUERIES["find_retried_turn"], params, Known)
+
+    async def history(self, held: Connection | Database, session_id: str, turn_id: str, limit: int) -> list[Message]:
+        """The session's newest messages before this turn's own, oldest first."""
+        params = {"session_id": session_id, "turn_id": turn_id, "limit": limit}
+        return [read_message(row.message) for row in await held.all(QUERIES["recent_messages"], params, _Text)]
+
+    async def released(self, turn_id: str) -> ReleasedRow | None:
+        """A released turn that still waits to be prepared."""
+        return await self.database.one(QUERIES["released_turn"], {"turn_id": turn_id}, ReleasedRow)
+
+    async def prepare(self, turn_id: str, bundle: ContextBundle) -> bool:
+        """Store the bundle; False where the turn has moved on."""
+        return bool(
+            await self.database.run(QUERIES["prepare_turn"], {"turn_id": turn_id, "bundle": codec.encode(bundle)})
+        )
+
+    async def claim(self, turn_id: str, round: int, owner: str) -> Claimed | None:
+        """Take hold of a round, where nobody alive holds it."""
+        params = {"turn_id": turn_id, "round": round, "owner": owner}
+        return await self.database.one(QUERIES["claim_generation"], params, Claimed)
+
+    async def stand(self, turn_id: str) -> Stand | None:
+        """Where a turn stands."""
+        return await self.database.one(QUERIES["turn_state"], {"turn_id": turn_id}, Stand)
+
+    async def end_of(self, turn_id: str) -> TurnEnd | None:
+        """How a turn ended, or None where it has not."""
+        return await self.database.one(QUERIES["turn_end"], {"turn_id": turn_id}, TurnEnd)
+
+    async def steps(self, turn_id: str) -> list[Message]:
+        """What earlier rounds of this turn said and called."""
+        rows = await self.database.all(QUERIES["turn_steps"], {"turn_id": turn_id}, _Text)
+        return [read_message(row.message) for row in rows]
+
+    async def keep_partial(self, partials: Sequence[Partial]) -> None:
+        """Store the text so far of several replies; those whose owner changed are left alone."""
+        params = {
+            "message_ids": [partial.message_id for partial in partials],
+            "turn_ids": [partial.turn_id for partial in partials],
+            "epochs": [partial.epoch for partial in partials],
+            "contents": [partial.text for partial in partials],
+        }
+        await self.database.run(QUERIES["keep_partial"], params)
+
+    async def finish(
+        self,
+        claimed: Claimed,
+        state: TurnState,
+        reply: Reply,
+        messages: Sequence[NewMessage],
+        *,
+        finish_reasons: Sequence[str] = (),
+        fault: FaultRecord | None = None,
+    ) -> Ended | None:
+        """Commit the turn's end and its messages."""
+        params = _reply_params(claimed, reply) | {
+            "state": state.value,
+            "finish_reasons": list(finish_reasons),
+            "fault": _json(fault) if fault else None,
+            "message_ids": [message.id for message in messages],
+            "contents": [_json(message.content) for message in messages],
+            "metadata": [_json(message.metadata) for message in messages],
+        }
+        return await self.database.one(QUERIES["finish_turn"], params, Ended)
+
+    async def call_tools(
+        self, claimed: Claimed, reply: Reply, message: NewMessage, calls: Sequence[tuple[str, ToolCall]]
+    ) -> bool:
+        """Commit a round that asks for tools: the message, and each call under its id."""
+        params = _reply_params(claimed, reply) | {
+            "message_id": message.id,
+            "content": _json(message.content),
+            "metadata": _json(message.metadata),
+            "ids": [id for id, _ in calls],
+            "call_ids": [call.id for _, call in calls],
+            "names": [call.function.name for _, call in calls],
+            "arguments": [call.function.arguments for _, call in calls],
+        }
+        return await self.database.one(QUERIES["call_tools"], params, _Session) is not None
+
+    async def claim_tools(self, turn_id: str, round: int, owner: str) -> ToolsClaimed | None:
+        """Take hold of a round of tool calls, where nobody alive holds it."""
+        params = {"turn_id": turn_id, "round": round, "owner": owner}
+        return await self.database.one(QUERIES["claim_tools"], params, ToolsClaimed)
+
+    async def asked_calls(self, turn_id: str, round: int) -> list[AskedCall]:
+        """A round's calls in the model's order."""
+        return await self.database.all(QUERIES["asked_calls"], {"turn_id": turn_id, "round": round}, AskedCall)
+
+    async def start_call(self, id: str) -> bool:
+        """Record that the effect is about to happen; False where it was started before."""
+        return bool(await self.database.run(QUERIES["start_call"], {"id": id}))
+
+    async def end_call(self, id: str, status: str, result: str) -> None:
+        """Record what the call answered."""
+        await self.database.run(QUERIES["end_call"], {"id": id, "status": status, "result": result})
+
+    async def finish_tools(self, claimed: ToolsClaimed, results: Sequence[tuple[str, str, str]]) -> bool:
+        """Commit a round's results, each (message id, call id, content), and open the next round."""
+        params = {
+            "turn_id": claimed.turn_id,
+            "epoch": claimed.epoch,
+            "message_ids": [id for id, _, _ in results],
+            "call_ids": [call_id for _, call_id, _ in results],
+            "contents": [content for _, _, content in results],
+        }
+        return await self.database.one(QUERIES["finish_tools"], params, _Session) is not None
+
+    async def fail(self, turn_id: str, fault: FaultRecord) -> FailedRow | None:
+        """End a turn from outside; None where it had ended."""
+        params = {"turn_id": turn_id, "fault": _json(fault)}
+        return await self.database.one(QUERIES["fail_turn"], params, FailedRow)
+
+    async def count_failure(self, turn_id: str) -> int:
+        """How many tries have failed for a reason of the turn's own, this one included; 0 for an unknown turn."""
+        row = await self.database.one(QUERIES["count_failure"], {"turn_id": turn_id}, _Count)
+        return row.failures if row else 0
+
+    async def release_next(self, session_id: str) -> Ready | None:
+        """Let the session's next waiting turn run, if none is running."""
+        return await self.database.one(QUERIES["release_next"], {"session_id": session_id}, Ready)
+
+    async def sweep(self, after: float, limit: int) -> tuple[list[Standing], list[str]]:
+        """Turns, and sessions with a queue, standing still for `after` seconds. One process at a time finds any."""
+        async with self.database.transaction() as held:
+            lock = await held.one(QUERIES["try_sweep_lock"], {"lock": SWEEP_LOCK}, _Flag)
+            if lock is None or not lock.mine:
+                return [], []
+            params = {"after": after, "limit": limit}
+            turns = await held.all(QUERIES["sweep"], params, Standing)
+            sessions = await held.all(QUERIES["sessions_standing_still"], params, _Session)
+        return turns, [row.session_id for row in sessions]
+
+    async def renew_lease(self, worker_id: str, stage: str, lease: float) -> None:
+        """Say that this process is alive for `lease` more seconds."""
+        await self.database.run(QUERIES["renew_lease"], {"worker_id": worker_id, "stage": stage, "lease": lease})
+
+    async def give_up_lease(self, worker_id: str) -> None:
+        """Say that this process holds nothing any more."""
+        await self.database.run(QUERIES["give_up_lease"], {"worker_id": worker_id})
+
+
+def _reply_params(claimed: Claimed, reply: Reply) -> dict[str, Any]:
+    return {
+        "turn_id": claimed.turn_id,
+        "epoch": claimed.epoch,
+        "shown_index": reply.shown_index,
+        "shown_length": reply.shown_length,
+        "shown_digest": reply.shown_digest,
+        "usage": _json(reply.usage),
+        "timings": _json(reply.timings),
+    }

@@ -1,0 +1,29 @@
+"""Runs the tool_execution stage: `python -m workers.tool_execution`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from ops.runtime import process
+from schemas.streams import TOOL_EXECUTION
+from schemas.turns import TurnToolsCalled
+from workers.engines.tools.shelf import ToolShelf
+from workers.stage import Stage
+from workers.tool_execution.calls import CallRunner
+from workers.tool_execution.handlers import ToolExecution
+
+SLOTS = 64
+"""Rounds of calls at once."""
+
+
+async def main(stopping: asyncio.Event) -> None:
+    """Wire the stage and serve."""
+    stage = await Stage.open(TOOL_EXECUTION.stage)
+    runner = CallRunner(stage.turns, ToolShelf(), stage.config.tools.call_timeout)
+    stage.on(TOOL_EXECUTION, TurnToolsCalled, ToolExecution(stage, runner).on_tools_called, slots=SLOTS)
+    await stage.serve(stopping)
+
+
+if __name__ == "__main__":
+    sys.exit(process.run(main))

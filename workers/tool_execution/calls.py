@@ -1,0 +1,61 @@
+"""Runs one tool call: recorded before its effect and before its result is used."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+
+from ops.runtime import metrics
+from workers.engines.tools.port import RunnableTool, ToolFailed
+from workers.engines.tools.shelf import ToolShelf
+from workers.storage.turns import AskedCall, Turns
+
+log = structlog.get_logger()
+
+UNKNOWN_TOOL = "There is no tool of that name. Answer without it, or use one that you were given."
+UNKNOWN_OUTCOME = (
+    "It is not known whether this call took effect: its worker was lost. Do not repeat it blindly."
+)
+
+
+class CallRunner:
+    """Runs calls, each within `timeout` seconds. A tool that fails is an answer to the model, no fault of the turn."""
+
+    def __init__(self, turns: Turns, shelf: ToolShelf, timeout: float) -> None:
+        self._turns, self._shelf, self._timeout = turns, shelf, timeout
+
+    async def run(self, call: AskedCall, allowed: frozenset[str]) -> str:
+        """What the model is told. A call that is recorded as done is not run again."""
+        if call.result is not None:
+            return call.result
+        tool = self._shelf.get(call.name) if call.name in allowed else None
+        if tool is None:
+            return await self._record(call, "denied", UNKNOWN_TOOL)
+        first = await self._turns.start_call(call.id)
+        if not first and not tool.idempotent:
+            return await self._record(call, "unknown", UNKNOWN_OUTCOME)
+        status, answer = await self._attempt(tool, call)
+        return await self._record(call, status, answer)
+
+    async def _attempt(self, tool: RunnableTool, call: AskedCall) -> tuple[str, str]:
+        try:
+            arguments = msgspec.json.decode(call.arguments or "{}", type=dict)
+            async with asyncio.timeout(self._timeout):
+                return "done", await tool.run(arguments)
+        except msgspec.DecodeError:
+            return "failed", "The arguments are not a JSON object."
+        except ToolFailed as failure:
+            return "failed", str(failure)
+        except TimeoutError:
+            return "failed", f"The tool did not answer within {self._timeout:g} seconds."
+        except Exception as error:
+            log.error("tool_broke", tool=call.name, error=type(error).__name__)
+            return "failed", "The tool broke. Answer without it."
+
+    async def _record(self, call: AskedCall, status: str, answer: str) -> str:
+        await self._turns.end_call(call.id, status, answer)
+        metrics.tool_called(call.name if status != "denied" else "unknown", status)
+        log.info("tool_called", tool=call.name if status != "denied" else None, outcome=status)
+        return answer

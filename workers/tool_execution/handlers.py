@@ -1,0 +1,69 @@
+"""The door of tool_execution: a round's calls are claimed, run side by side, and committed in order."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from schemas import codec, subjects
+from schemas.context import ContextBundle
+from schemas.ids import part_of
+from schemas.replies import Progress
+from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
+from workers.delivery import Fenced, Later
+from workers.stage import Stage
+from workers.storage.turns import AskedCall, ToolsClaimed
+from workers.tool_execution.calls import CallRunner
+
+log = structlog.get_logger()
+
+
+class ToolExecution:
+    """Runs the tools of a round and lets the model speak again."""
+
+    def __init__(self, stage: Stage, runner: CallRunner) -> None:
+        self.stage, self.turns, self.bus, self.runner = stage, stage.turns, stage.bus, runner
+
+    async def on_tools_called(self, event: TurnToolsCalled) -> None:
+        """Claim the round's calls, run them, commit the results, and open the next round."""
+        claimed = await self.turns.claim_tools(event.turn_id, event.round, self.stage.worker_id)
+        if claimed is None:
+            await self._not_ours(event)
+            return
+        bundle = codec.decode(claimed.bundle, ContextBundle)
+        allowed = frozenset(tool.function.name for tool in bundle.tools)
+        calls = await self.turns.asked_calls(event.turn_id, event.round)
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(self._run(claimed, call, allowed)) for call in calls]
+        results = [
+            (part_of(claimed.turn_id, "result", claimed.round, position), call.call_id, task.result())
+            for position, (call, task) in enumerate(zip(calls, running, strict=True))
+        ]
+        if not await self.turns.finish_tools(claimed, results):
+            raise Fenced
+        await self._say_prepared(event.turn_id, claimed.shard, event.round + 1)
+
+    async def _run(self, claimed: ToolsClaimed, call: AskedCall, allowed: frozenset[str]) -> str:
+        await self._show(claimed, call, "running")
+        answer = await self.runner.run(call, allowed)
+        await self._show(claimed, call, "done")
+        return answer
+
+    async def _show(self, claimed: ToolsClaimed, call: AskedCall, state: str) -> None:
+        frame = Progress(claimed.epoch, call.name, call.call_id, state)
+        await self.bus.publish(subjects.reply(claimed.shard, claimed.turn_id), codec.encode(frame))
+
+    async def _say_prepared(self, turn_id: str, shard: int, round: int) -> None:
+        event = codec.encode(TurnPrepared(turn_id=turn_id, round=round))
+        subject = subjects.turn_event(subjects.TURN_PREPARED, shard)
+        await self.bus.store(subject, event, msg_id=f"{turn_id}.prepared.{round}")
+
+    async def _not_ours(self, event: TurnToolsCalled) -> None:
+        stand = await self.turns.stand(event.turn_id)
+        if stand is None:
+            log.error("turn_unknown")
+        elif stand.state == TurnState.CALLING_TOOLS and stand.round == event.round:
+            raise Later(self.stage.config.storage.lease / 2)
+        elif stand.state == TurnState.PREPARED and stand.round == event.round + 1:
+            await self._say_prepared(event.turn_id, stand.shard, stand.round)
