@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 
 import structlog
@@ -12,6 +13,7 @@ from gateway.server import listening, server_for
 from gateway.services import Services
 from ops.runtime import config, logs, process
 from ops.runtime.health import Health
+from ops.runtime.settings import Api
 
 log = structlog.get_logger()
 
@@ -25,7 +27,7 @@ async def main(stopping: asyncio.Event) -> None:
     watched = Health("gateway", settings.observability.health_host)
     watched.check("nats", services.check)
     server = server_for(app.create(services), settings.api)
-    listener = listening(settings.api.host, settings.api.port)
+    listener = listening_or_leave(settings.api)
     await watched.serve(settings.observability.health_port)
     serving = asyncio.create_task(server.serve([listener]))
     told = asyncio.create_task(stopping.wait())
@@ -42,6 +44,15 @@ async def main(stopping: asyncio.Event) -> None:
     told.cancel()
     await watched.close()
     log.info("stopped")
+
+
+def listening_or_leave(api: Api) -> socket.socket:
+    """The listening socket; a process that cannot have its address says so and ends."""
+    try:
+        return listening(api.host, api.port)
+    except OSError as error:
+        log.critical("address_not_available", host=api.host, port=api.port, error=type(error).__name__)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ _PATH = re.compile(r"^(?P<complaint>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
 _NO_BRACKET = bytes(set(range(256)) - set(b'{}[]"'))
 _STRINGS = re.compile(rb'"[^"]*"')
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _STEPS = bytes({ord("["): 1, ord("{"): 1, ord("]"): 255, ord("}"): 255}.get(code, 0) for code in range(256))
 
 
@@ -35,21 +36,24 @@ async def read(scope: Scope, receive: Receive, kind: type[T], limit: int, empty:
     `limit` is in bytes; `empty` is what a body of no bytes stands for. Raises WrongMediaType, BodyTooLarge (naming
     the limit), NotJson or InvalidValue (naming the path); ClientGone where the client left.
     """
-    announced = _announced(scope["headers"])
+    announced, is_json = _announced(scope["headers"])
     if announced > limit:
         raise _too_large(limit)
-    return decode(await _whole(receive, limit) or empty, kind)
+    data = await _whole(receive, limit)
+    if data and not is_json:  # clients name strange types for a body of nothing
+        raise WrongMediaType
+    return decode(data or empty, kind)
 
 
-def _announced(headers: Any) -> int:
-    """The announced length, 0 where none is; the media type is checked on the way. A body without one may be JSON."""
-    length = 0
+def _announced(headers: Any) -> tuple[int, bool]:
+    """The announced length, 0 where none is; and whether the media type is JSON's, as it is where none is named."""
+    length, is_json = 0, True
     for name, value in headers:
         if name == b"content-length" and value.isdigit():
             length = int(value)
-        elif name == b"content-type" and not _JSON_TYPE.fullmatch(value.strip()):
-            raise WrongMediaType()
-    return length
+        elif name == b"content-type":
+            is_json = _JSON_TYPE.fullmatch(value.strip()) is not None
+    return length, is_json
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -96,6 +100,8 @@ def decode(data: bytes, kind: type[T]) -> T:
         raise NotJson(f"The request body is not valid JSON: {where}.") from None
     except RecursionError:
         raise _too_deep() from None
+    if b"\\u0000" in data and _NUL.search(data):
+        raise InvalidValue("A text holds the character U+0000, which cannot be stored.")
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and depth(data) > MAX_DEPTH:
         raise _too_deep()
     return value

@@ -211,4 +211,4 @@ async def _gone(receive: Receive, reader: ReplyReader) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     log.info("client_left")
-    await reader.leave()
+    reader.leave()

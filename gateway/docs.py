@@ -16,6 +16,7 @@ from litestar.types import ControllerRouterHandler
 
 from gateway.docs_page import POLICY, render
 from gateway.problems import ErrorBody
+from gateway.shapes import ChatCompletion, ChatCompletionChunk
 
 VERSION = "1"
 DESCRIPTION = (
@@ -25,9 +26,10 @@ DESCRIPTION = (
 READS = "reads"
 """In a handler's options: the type of its JSON body. Bodies are read by `gateway.body`, which the framework does not
 know of."""
-STREAMS = "streams"
-"""In a handler's options: that its answer may also be a stream of events."""
-METHODS = ("get", "put", "post", "delete", "patch")
+ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("/v1/chat/completions", "POST"): {"application/json": ChatCompletion, "text/event-stream": ChatCompletionChunk},
+}
+"""What handlers answer that send the bytes themselves, by media type; of a stream, what each event's data is."""
 _REF = "#/components/schemas/{name}"
 
 
@@ -64,13 +66,13 @@ def document(handlers: list[ControllerRouterHandler]) -> dict[str, Any]:
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
-                _complete(found["paths"].get(route.path_format, {}), handler, schemas)
+                _complete(found["paths"], route.path_format, handler, schemas)
     return found
 
 
-def _complete(path: dict[str, Any], handler: HTTPRouteHandler, schemas: dict[str, Any]) -> None:
+def _complete(paths: dict[str, Any], path: str, handler: HTTPRouteHandler, schemas: dict[str, Any]) -> None:
     for method in handler.http_methods:
-        operation = path.get(method.lower())
+        operation = paths.get(path, {}).get(method.lower())
         if operation is None:
             continue
         if (kind := handler.opt.get(READS)) is not None:
@@ -78,8 +80,9 @@ def _complete(path: dict[str, Any], handler: HTTPRouteHandler, schemas: dict[str
         responses = operation["responses"]
         responses.pop("400", None)  # the framework's own body, which is never sent
         responses["default"] = {"description": "What went wrong", **_json(_schema(ErrorBody, schemas))}
-        if handler.opt.get(STREAMS):
-            responses["200"].setdefault("content", {})["text/event-stream"] = {"schema": {"type": "string"}}
+        if (answers := ANSWERS.get((path, method))) is not None:
+            content = {media: {"schema": _schema(kind, schemas)} for media, kind in answers.items()}
+            responses["200"] = {"description": "The answer", "content": content}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

@@ -34,12 +34,13 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
 def all_models(config: Config) -> list[Model]:
     """`cozy/default`, the other personalities, the models of the allow-list; no name twice."""
-    models = [Model(id=PREFIX + person.id, owned_by=OURS) for person in config.personalities.all()]
+    owners = {PREFIX + person.id: OURS for person in config.personalities.all()}
     catalogue = config.catalogue  # its providers' keys need not be known here
     for name in catalogue.listed() if catalogue else ():
         choice = catalogue.resolve(name) if catalogue else None
-        models.append(Model(id=name, owned_by=choice.provider if choice else "system"))
-    return list({model.id: model for model in reversed(models)}.values())[::-1]
+        if choice is not None:
+            owners.setdefault(name, choice.provider)
+    return [Model(id=name, owned_by=owner) for name, owner in owners.items()]
 
 
 def find_model(config: Config, name: str) -> Model:

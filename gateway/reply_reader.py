@@ -24,7 +24,7 @@ BUFFERED_BYTES = 256 * 1024
 """What is kept for a client that reads slowly. Beyond it the live frames are let go, and read back from the stream."""
 GAP_WAIT = 1.0
 """Seconds a missing frame may take to come, as itself or in a snapshot, before the stream is read again."""
-SILENCE = (5.0, 10.0, 20.0, 30.0)
+SILENCE = (10.0, 20.0, 30.0)
 """Seconds of silence after which we look whether the turn has ended without our hearing of it; the last repeats."""
 
 
@@ -40,7 +40,8 @@ class ReplyReader:
         self._heard: list[bytes] = []
         self._heard_bytes = 0
         self._let_go = False
-        self._wake = asyncio.Event()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._until = 0.0
         self._listener: Listener | None = None
         self._reconnects = bus.reconnects
         self._silences = 0
@@ -56,10 +57,10 @@ class ReplyReader:
         """Whether nobody is listening any more."""
         return self._left
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """The client is gone: end a `read` under way."""
         self._left = True
-        self._wake.set()
+        self._wake_up()
 
     async def close(self) -> None:
         """Stop listening."""
@@ -70,7 +71,7 @@ class ReplyReader:
     def give_up(self, fault: Fault) -> None:
         """End this reader's reading, not the turn: it is told the fault as if the reply had failed."""
         self._given_up = fault
-        self._wake.set()
+        self._wake_up()
 
     async def catch_up(self) -> list[Shown]:
         """What the stream has kept from the beginning: for a reader who comes when the reply is under way."""
@@ -85,18 +86,37 @@ class ReplyReader:
             if shown:
                 self._silences = 0
                 return shown
-            left = min(end - loop.time(), self._patience())
-            if left <= 0 or self._left:
+            until = min(end, loop.time() + self._patience())
+            if self._left or loop.time() >= end:
                 return []
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._wake.wait()
-            except TimeoutError:
-                if loop.time() < end:
-                    shown = await self._look_for_end()
-                    if shown:
-                        return shown
+            if not await self._woken(until) and until < end:
+                shown = await self._look_for_end()
+                if shown:
+                    return shown
+
+    async def _woken(self, until: float) -> bool:
+        """Wait for something to be heard; False where the loop's clock reaches `until` first.
+
+        The clock is looked at by `look_at`, for all readers at once: a timer for each wait would cost more than all
+        else that is done for a frame.
+        """
+        if self._heard or self._given_up is not None or self._left:
+            return True
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._until = until
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def look_at(self, now: float) -> None:
+        """End a wait whose time has come."""
+        if self._waiter is not None and now >= self._until and not self._waiter.done():
+            self._waiter.set_result(False)
+
+    def _wake_up(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
 
     async def _new(self) -> list[Shown]:
         if self._given_up is not None:
@@ -126,21 +146,18 @@ class ReplyReader:
             return self._fold.feed(self._decode(first))
         except Gap:
             log.warning("reply_gap", turn_id=self.turn_id, index=self._fold.index)
-        self._wake.clear()
-        if not self._heard:
-            try:
-                async with asyncio.timeout(GAP_WAIT):
-                    await self._wake.wait()
-            except TimeoutError:
-                return await self._stored()
-        return []
+        if await self._woken(asyncio.get_running_loop().time() + GAP_WAIT):
+            return []
+        return await self._stored()
 
     def _patience(self) -> float:
         return SILENCE[min(self._silences, len(SILENCE) - 1)]
 
     async def _look_for_end(self) -> list[Shown]:
+        # PostgreSQL is asked, not the stream: a frame that was lost on the way shows as a gap with the next one, and
+        # reading a stream back costs the server milliseconds that a busy one does not have.
         self._silences += 1
-        return await self.catch_up() or await self._stored()
+        return await self._stored()
 
     async def _replayed(self) -> AsyncIterator[list[Shown]]:
         subject = subjects.reply(self._shard, self.turn_id)
@@ -182,4 +199,4 @@ class ReplyReader:
         self._heard_bytes += len(data)
         if self._heard_bytes > BUFFERED_BYTES:
             self._heard, self._heard_bytes, self._let_go = [], 0, True
-        self._wake.set()
+        self._wake_up()

@@ -31,6 +31,7 @@ LAST_WORDS = 2
 class Protocol(HttpToolsProtocol):
     """One connection, whose client may neither stay silent nor talk for ever before its request's head is whole."""
 
+    silence = float(KEEP_ALIVE)
     in_head = False
     head_bytes = 0
 
@@ -56,7 +57,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _close_if_silent(self) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(self.silence, self.timeout_keep_alive_handler)
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed gets the one error body as well. uvicorn would send plain text."""
@@ -103,12 +104,14 @@ def server_for(app: Any, api: Api) -> Server:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket bound to the address; port 0 takes a free one. Raises OSError where the address is taken."""
+    """A socket on which clients already queue; port 0 takes a free one. Raises OSError where the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Without its protocol named, asyncio takes it for no TCP socket and leaves Nagle's delay of 40 ms on.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, cast
-from weakref import WeakSet
 
 import structlog
 from litestar import Litestar, Request
@@ -15,6 +14,7 @@ from litestar.datastructures import State
 
 from gateway.admission import Admission
 from gateway.callers import Callers
+from gateway.readers import Readers
 from gateway.records_client import Records
 from gateway.reply_reader import ReplyReader
 from ops.runtime.bus import Bus
@@ -48,7 +48,7 @@ class Services:
         self.gateway_id = new_id()
         self._bus: Bus | None = None
         self._admission: Admission | None = None
-        self.readers: WeakSet[ReplyReader] = WeakSet()
+        self.readers = Readers()
 
     @property
     def admission(self) -> Admission:
@@ -59,15 +59,12 @@ class Services:
 
     def reader(self, turn_id: str, user_id: str, shard: int) -> ReplyReader:
         """A reader of one turn's reply, not open yet."""
-        reader = ReplyReader(self.bus, self.records, turn_id=turn_id, user_id=user_id, shard=shard)
-        self.readers.add(reader)
-        return reader
+        return self.readers.add(ReplyReader(self.bus, self.records, turn_id=turn_id, user_id=user_id, shard=shard))
 
     def end_readers(self) -> None:
         """The grace of a stopping gateway is over: tell every open stream where its reply can be read on."""
         fault = EngineOverloaded("The gateway is restarting. The reply goes on: read it at /v1/turns/{id}/stream.")
-        for reader in list(self.readers):
-            reader.give_up(fault)
+        self.readers.end_all(fault)
 
     @property
     def bus(self) -> Bus:
@@ -124,11 +121,13 @@ async def running(app: Litestar) -> AsyncIterator[None]:
     """The services from the start of the app to its end; connecting goes on while requests are already served."""
     services = cast(Services, app.state["services"])
     opening = asyncio.create_task(services.open(), name="bus-connect")
+    clock = asyncio.create_task(services.readers.tell_time(), name="readers-clock")
     try:
         yield
     finally:
         opening.cancel()
-        await asyncio.gather(opening, return_exceptions=True)
+        clock.cancel()
+        await asyncio.gather(opening, clock, return_exceptions=True)
         await services.close()
 
 

@@ -28,7 +28,7 @@ from schemas.records import (
     UpdateSession,
 )
 
-Title = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$", description="At most 200 characters.")]
+Title = Annotated[str, Meta(max_length=200, description="At most 200 characters.")]
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""The shape of the database, as alembic revisions in plain SQL."""

@@ -1,0 +1,1 @@
+"""How the processes run and are watched."""

@@ -24,7 +24,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     title: str | None
-    personality_id: str
+    personality_id: str | None
+    """None for the hidden session of a raw model."""
     message_count: int
     last_message_at: str | None
     created_at: str

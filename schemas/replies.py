@@ -37,6 +37,10 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """Tools the *client* declared: whole calls, never half."""
     refusal: str = ""
     logprobs: Any = None
+    tokens: int = 1
+    """How many of the model's own deltas travel in this one: about as many tokens."""
+    begins: bool = False
+    """Stands for a `Start` right before it: the owner of a fresh round begins here."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True, tag="checkpoint"):
@@ -136,8 +140,9 @@ class ReplyFold:
     def _delta(self, frame: Delta) -> list[Delta | Progress | Start | End]:
         if frame.index <= self.index:
             return []
-        if frame.index != self.index + 1 or frame.epoch != self.epoch:
+        if frame.index != self.index + 1 or (frame.epoch != self.epoch and not frame.begins):
             raise Gap
+        self.epoch, self.started = frame.epoch, True
         self._take(frame)
         return [frame]
 

@@ -58,17 +58,22 @@ class Stage:
         self.worker_id = new_id()
         self.turns = Turns(database)
         self.endings = Endings(self.turns, bus)
-        self.health = Health(name)
+        self.health = Health(name, config.observability.health_host)
         self.broker = StageBroker(bus)
         self._loops: list[PullLoop] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.closing: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
-    async def open(cls, name: str) -> Stage:
-        """Read the configuration, start answering health questions, and connect. Raises ConfigError."""
+    async def open(cls, name: str, *, uses_models: bool = False) -> Stage:
+        """Read the configuration, start answering health questions, and connect.
+
+        Raises ConfigError; for a stage that uses models also where no model server is configured.
+        """
         config = configuration.load(os.environ)
         logs.configure(name, config)
+        if uses_models:
+            log.info("models", default=config.models.default.model, provider=config.models.default.provider)
         log.info("starting", config_version=config.version, config=config.summary)
         storage = config.storage
         database = await Database.open(

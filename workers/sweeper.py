@@ -13,7 +13,8 @@ from ops.runtime.settings import Storage
 from schemas import codec, subjects
 from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
 from workers.endings import Endings
-from workers.storage.turns import Standing, Turns
+from workers.storage.turn_rows import Standing
+from workers.storage.turns import Turns
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""One file a revision; each is applied once, in order."""

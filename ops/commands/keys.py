@@ -196,7 +196,13 @@ async def _broadcast(nats_url: str, revoked: CallersRevoked) -> str | None:
         return "no NATS address is known (NATS_URL, or `nats` in run.json)"
     try:
         async with asyncio.timeout(NATS_SECONDS):
-            client = await nats.connect(nats_url.split(","), allow_reconnect=False, error_cb=_hear_error)
+            client = await nats.connect(
+                nats_url.split(","),
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # of the first connect, which would go on for ever
+                reconnect_time_wait=0,
+                error_cb=_hear_error,
+            )
             try:
                 await client.publish(subjects.CALLERS_REVOKED, codec.encode(revoked))
                 await client.flush(NATS_SECONDS)

@@ -30,7 +30,7 @@ class Program:
     env: Mapping[str, str]
     log: Path
     cwd: Path
-    user: tuple[int, int] | None = None  # uid and gid to run as, where we are root
+    user: tuple[int, int] | None = None  # uid and gid to run as, where we are root; argv[0] is then a path
     last_signal: signal.Signals = signal.SIGKILL  # what it gets if we die without stopping it
 
 

@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -43,7 +44,7 @@ SETTINGS = {
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
-WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
@@ -111,7 +112,7 @@ class EmbeddedPostgres:
         """Whether it answers a query. Makes the database `cozy` if it is not there yet."""
         try:
             async with await self._admin() as connection:
-                row = await connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
+                row = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
                 known = await row.fetchone() is not None
             if not known:
                 await self.create_database(DATABASE)
@@ -210,7 +211,7 @@ class EmbeddedPostgres:
         return int(self.url.rpartition(":")[2].partition("/")[0])
 
     def _url_of(self, database: str, port: int) -> str:
-        return f"postgresql://{USER}:{self._password()}@127.0.0.1:{port}/{database}"
+        return f"postgresql://{USER}:{self._password()}@127.0.0.1:{port}/{quote(database, safe='')}"
 
     async def _admin(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
         url = self._url_of(ADMIN_DATABASE, self._port())

@@ -3,7 +3,8 @@
     python -I -S guarded.py PARENT_PID LAST_SIGNAL UID GID program [arguments]
 
 It becomes the program (same pid). Where the kernel can (Linux), the program gets LAST_SIGNAL the moment
-PARENT_PID dies, however it dies. A UID other than -1 is taken on first. 127 means the program could not be run.
+PARENT_PID dies, however it dies. A UID other than -1 is taken on first, and then the program must be given by its
+path, for that user may not be able to read what Python needs to search for it. 127 means it could not be run.
 """
 
 import ctypes

@@ -101,10 +101,10 @@ class Bus:
 
     @classmethod
     async def connect(cls, url: str, name: str) -> Bus:
-        """Connect, trying until the server is there."""
+        """Connect to one of the servers (separated by commas), trying until one is there."""
         bus = cls(_Client(), name)
         await bus.client.connect(
-            url,
+            [server.strip() for server in url.split(",")],
             name=f"cozy-{name}",
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]  # seconds, and a fraction works

@@ -65,7 +65,7 @@ class Renderer:
         """structlog's processor. `said` has the event and its values."""
         event, error = said.pop("event", ""), said.pop("exc_info", None)
         fields = {"timestamp": self._now(), "level": method, "event": self._fit("event", event, 0), **self._who}
-        for name, value in (get_contextvars() | said).items():
+        for name, value in {**get_contextvars(), **said}.items():
             # What most values are goes the short way: this runs for every request.
             short = type(value) is str and len(value) <= MAX_TEXT and rule_of(name) is _OPEN
             fields[name] = value if short else self._fit(name, value, 0)

@@ -92,7 +92,12 @@ def provider_of(environ: Mapping[str, str]) -> tuple[Tree, dict[Place, str]]:
             ("openai", "api_key"): "OPENAI_API_KEY",
         }
     if scripted:
-        provider = {"base_url": f"{scripted.rstrip('/')}/v1", "api_key": "scripted", "models": list(SCRIPTED_MODELS)}
+        provider = {
+            "base_url": f"{scripted.rstrip('/')}/v1",
+            "api_key": "scripted",
+            "models": list(SCRIPTED_MODELS),
+            "resume": "prefill",
+        }
         return {"scripted": provider}, {("scripted", "base_url"): "SCRIPTED_URL"}
     return {}, {}
 

@@ -11,6 +11,9 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
 CONNECT_SECONDS = 3
+RECONNECT_SECONDS = 2.0
+"""How long one round of attempts lasts. The pool doubles its pauses within a round and starts small in the next, so a
+long round would heal about as late as the outage was long."""
 
 set_json_loads(msgspec.json.decode)
 set_json_dumps(msgspec.json.encode)
@@ -36,7 +39,7 @@ async def open_pool(
         max_size=size,
         open=False,
         timeout=wait,
-        reconnect_timeout=1e9,
+        reconnect_timeout=RECONNECT_SECONDS,
         name=name,
         configure=_configure,
         check=None,

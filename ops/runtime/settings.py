@@ -18,8 +18,6 @@ Resume = Literal["none", "prefill", "continue"]
 class ConfigError(Exception):
     """This configuration is not one to start with. Each problem is one line that names file (or variable) and field."""
 
-    exit_code = 78  # EX_CONFIG of sysexits.h: trying again without a change is of no use
-
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
@@ -84,7 +82,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Its key, from the environment only: ${NAME}, or ${NAME:-} where it may be missing."""
     models: tuple[Annotated[str, Meta(min_length=1)], ...] = ("*",)
     """The models that may be used: names, or patterns with `*`. Names without a pattern are listed by /v1/models."""
-    max_connections: Count = 512
+    max_connections: Count = 1024
     """Most connections one process opens to it; one open reply takes one."""
     resume: Resume = "none"
     """How a reply goes on after its worker died: `prefill` where the server continues an assistant prefix (vLLM,
@@ -115,7 +113,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How often a call that failed before its first token is made again."""
     retry_budget: Seconds = 20.0
     """Seconds all these attempts may take together, waits included."""
-    max_parallel_turns: Count = 256
+    max_parallel_turns: Count = 1024
     """Turns one generation process works on at a time."""
     merge_window_max: Annotated[float, Meta(ge=0, le=1)] = 0.05
     """Most seconds that words wait, under load, to travel together; the first never waits. 0: never merge."""

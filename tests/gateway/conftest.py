@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ from gateway import app
 from gateway.callers import hash_of
 from gateway.server import listening, server_for
 from gateway.services import Services
+from ops.local.embedded_nats import EmbeddedNats
 from ops.runtime import config
 from schemas.records import Caller
-from tests.gateway.peers import NatsServer, RecordsPeer
+from tests.gateway.peers import RecordsPeer
 
 KEY, ADMIN_KEY = "sk-of-a-user", "sk-of-an-admin"
 USER = Caller(user_id="0193a8c0-0000-7000-8000-000000000001")
@@ -52,33 +52,26 @@ class Running:
         return {"status": status, **body["error"]}
 
 
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
-async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsServer]:
-    """A NATS server for all tests of this package; nobody may kill it."""
-    server = NatsServer(tmp_path_factory.mktemp("nats"), free_port())
+async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedNats]:
+    """A NATS server for all tests of this package, where no stage but a peer's listens; nobody may kill it."""
+    server = EmbeddedNats(tmp_path_factory.mktemp("nats"))
     await server.start()
     yield server
-    server.kill()
+    await server.stop()
 
 
 @pytest.fixture
-async def mortal_nats(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    """One for a test that kills it. Not started."""
-    server = NatsServer(tmp_path / "nats", free_port())
+async def mortal_nats(tmp_path: Path) -> AsyncIterator[EmbeddedNats]:
+    """One for a test that kills it."""
+    server = EmbeddedNats(tmp_path / "nats")
+    await server.start()
     yield server
-    server.kill()
+    await server.kill()
 
 
 @pytest.fixture
-async def records(nats: NatsServer) -> AsyncIterator[RecordsPeer]:
+async def records(nats: EmbeddedNats) -> AsyncIterator[RecordsPeer]:
     """Somebody who answers for the records worker, and knows two keys."""
     peer = records_peer()
     await peer.open(nats.url)
@@ -127,7 +120,7 @@ async def connected(gateway: Running) -> Running:
 
 
 @pytest.fixture(scope="session")
-async def gateway(nats: NatsServer, settings_folder: Path) -> AsyncIterator[Running]:
+async def gateway(nats: EmbeddedNats, settings_folder: Path) -> AsyncIterator[Running]:
     """A gateway with the settings of the environment `test`, connected."""
     async with running(nats.url, settings_folder) as found:
         yield await connected(found)

@@ -1,47 +1,23 @@
-"""The gateway's peers on the bus, as far as a test needs them: a NATS server, and somebody who answers for records."""
+"""The gateway's peers on the bus, as far as a test needs them: those who answer for records and for the stages."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
 
 from ops.runtime.bus import Bus
-from schemas import codec
-from schemas.faults import AuthInvalid, Fault
+from schemas import codec, subjects
+from schemas.faults import AuthInvalid, Fault, NotFound
+from schemas.ids import part_of
+from schemas.openai import Usage
 from schemas.records import Answer, Caller, FindCaller, Query
-
-NATS = Path(sys.executable).with_name("nats-server")
-
-
-class NatsServer:
-    """A NATS server of its own process, on a port of its own that it keeps over restarts."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.url = f"nats://127.0.0.1:{port}"
-        self._folder, self._port = folder, port
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def start(self) -> None:
-        """Start, and wait until it takes connections."""
-        command = [str(NATS), "-a", "127.0.0.1", "-p", str(self._port), "-js", "-sd", str(self._folder)]
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        bus = await Bus.connect(self.url, "waiting")
-        await bus.close()
-
-    def kill(self) -> None:
-        """As in a crash."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+from schemas.replies import Delta, Failed, Finished, Frame, Progress, ReplyFold, Start
+from schemas.turns import Accepted, Refused, TurnRequested
 
 
 class RecordsPeer:
@@ -86,6 +62,86 @@ class RecordsPeer:
 
     def _answer(self, query: Any) -> Answer:
         try:
+            if type(query) not in self.answers:
+                raise NotFound
             return Answer(value=msgspec.Raw(codec.encode(self.answers[type(query)](query))))
         except Fault as fault:
             return Answer(fault=fault.record)
+
+
+class AskedTurn:
+    """A turn that reached the stages; the test says what becomes of it."""
+
+    def __init__(self, bus: Bus, requested: TurnRequested) -> None:
+        self.requested = requested
+        cozy = requested.request.cozy
+        self.session_id = (cozy and cozy.session_id) or part_of(requested.turn_id, "session")
+        self._bus = bus
+        self._fold = ReplyFold()
+
+    async def accept(self) -> None:
+        """Yes, and an owner begins."""
+        accepted = Accepted(
+            turn_id=self.requested.turn_id, session_id=self.session_id, personality_id="default", shard=0, created=1
+        )
+        await self._bus.publish(self.requested.verdict_subject, codec.encode(accepted))
+        await self._say(Start(epoch=1, index=0))
+
+    async def refuse(self, fault: Fault) -> None:
+        """No."""
+        refused = Refused(turn_id=self.requested.turn_id, fault=fault.record)
+        await self._bus.publish(self.requested.verdict_subject, codec.encode(refused))
+
+    async def say(self, text: str) -> None:
+        """Some words of the reply."""
+        await self._say(Delta(epoch=1, index=self._fold.index + 1, text=text))
+
+    async def use_tool(self, name: str, state: str) -> None:
+        """A tool of ours is at work."""
+        await self._say(Progress(epoch=1, tool=name, call_id="call_1", state=state))
+
+    async def finish(self) -> None:
+        """The reply is whole."""
+        fold = self._fold
+        await self._say(
+            Finished(
+                epoch=1, index=fold.index, finish_reasons=["stop"], usage=Usage(total_tokens=42),
+                length=fold.length, digest=fold.digest,
+            )
+        )  # fmt: skip
+
+    async def fail(self, fault: Fault) -> None:
+        """The reply ends here, and not well."""
+        await self._say(Failed(epoch=1, index=self._fold.index, fault=fault.record))
+
+    async def _say(self, frame: Frame) -> None:
+        self._fold.feed(frame)
+        await self._bus.publish(subjects.live(0, self.requested.turn_id), codec.encode(frame))
+
+
+class StagesPeer:
+    """Takes turns from the bus for the stages, and hands them to the test."""
+
+    def __init__(self) -> None:
+        self.turns: asyncio.Queue[AskedTurn] = asyncio.Queue()
+        self._bus: Bus | None = None
+
+    async def open(self, url: str) -> None:
+        """Begin to listen for turns."""
+        bus = self._bus = await Bus.connect(url, "stages-peer")
+
+        def hear(_subject: str, data: bytes) -> None:
+            self.turns.put_nowait(AskedTurn(bus, codec.decode(data, TurnRequested)))
+
+        await bus.listen(subjects.every_shard(subjects.TURN_REQUESTED), hear)
+        await bus.flush()
+
+    async def close(self) -> None:
+        """Leave the bus."""
+        if self._bus is not None:
+            await self._bus.close()
+
+    async def next(self) -> AskedTurn:
+        """The next turn that is asked for."""
+        async with asyncio.timeout(10):
+            return await self.turns.get()

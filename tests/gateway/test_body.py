@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litestar.types import HTTPScope
 
 from gateway import body
 from gateway.problems import ClientGone
@@ -39,7 +38,7 @@ async def received(*pieces: bytes | None, limit: int = 1000, headers: dict[bytes
         return {"type": "http.request", "body": piece, "more_body": bool(coming)}
 
     scope: Any = {"headers": list((headers or {}).items())}
-    return await body.read(HTTPScope(**scope), receive, dict, limit)
+    return await body.read(scope, receive, dict, limit)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +119,28 @@ def test_deep_nesting_is_refused_and_crashes_nothing(levels: int) -> None:
     assert "100 levels" in fault.record.message
 
 
+@pytest.mark.parametrize("said", ["\x00", "a\\\x00"])
+def test_a_character_that_cannot_be_stored_is_refused(said: str) -> None:
+    fault = refused(chat(messages=[{"role": "user", "content": said}]))
+    assert isinstance(fault, InvalidValue)
+    assert "U+0000" in fault.record.message
+
+
+@pytest.mark.parametrize("said", ["\\u0000", "\\\\u0000", "\x01"])
+def test_a_text_that_only_speaks_of_it_is_not(said: str) -> None:
+    assert body.decode(chat(user=said), ChatRequest).user == said
+
+
 def test_brackets_within_words_are_no_nesting() -> None:
     said = '[{"' * 500 + "\\" * 7
     decoded = body.decode(chat(messages=[{"role": "user", "content": said}]), ChatRequest)
     assert decoded.messages[0].content == said
 
 
-@given(st.recursive(st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+TRICKY = st.text('a"\\[]{}', max_size=6)
+
+
+@given(st.recursive(TRICKY, lambda inner: st.lists(inner) | st.dictionaries(TRICKY, inner), max_leaves=15))
 def test_depth_is_counted_right(value: Any) -> None:
     def deep(each: Any) -> int:
         if isinstance(each, dict):
@@ -178,4 +192,4 @@ async def test_a_client_that_falls_silent_is_not_waited_for(monkeypatch: pytest.
 
     scope: Any = {"headers": []}
     with pytest.raises(NotJson, match="did not arrive"):
-        await body.read(HTTPScope(**scope), never, dict, 1000)
+        await body.read(scope, never, dict, 1000)

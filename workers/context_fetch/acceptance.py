@@ -12,7 +12,8 @@ from schemas.subjects import shard_of
 from schemas.turns import Accepted, TurnRequested, TurnState
 from workers.context_fetch.intake import Answerer, answerer, bundle_of, incoming
 from workers.engines.tools.shelf import ToolShelf
-from workers.storage.turns import Known, NewMessage, NewTurn, Turns
+from workers.storage.turn_rows import Known, NewMessage, NewTurn
+from workers.storage.turns import Turns
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from workers.stage import Stage
 
 async def main(stopping: asyncio.Event) -> None:
     """Wire the stage and serve."""
-    stage = await Stage.open(GENERATION.stage)
+    stage = await Stage.open(GENERATION.stage, uses_models=True)
     settings = stage.config.engines
     engines = EnginePool(stage.config.models, settings.generation)
     await engines.initialize()

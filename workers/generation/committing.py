@@ -14,7 +14,7 @@ from schemas.turns import TurnState
 from workers.generation.listening import Listening
 from workers.generation.rounds import Round
 from workers.generation.writer import ReplyWriter
-from workers.storage.turns import NewMessage, Reply
+from workers.storage.turn_rows import NewMessage, Reply
 
 
 def tool_calls_of(round: Round, listening: Listening) -> list[ToolCall]:
@@ -35,9 +35,13 @@ def reply_so_far(round: Round, writer: ReplyWriter, listening: Listening) -> Rep
     claimed, bundle = round.claimed, round.bundle
     asked = sum(len(text_of(message.content)) for message in (*bundle.history, *bundle.incoming, *round.steps))
     usage = listening.usage_or_estimate(asked + sum(map(len, bundle.system)))
+    if taken_over := sum(delta.tokens for delta in round.prefix.said):
+        # The server counted what a dead owner had said as prompt; to the user it is part of the reply.
+        usage = usage.plus(Usage(prompt_tokens=-min(taken_over, usage.prompt_tokens), completion_tokens=taken_over))
     if claimed.usage:
         usage = msgspec.convert(claimed.usage, Usage).plus(usage)
     return Reply(
+        said=writer.said,
         shown_index=writer.index,
         shown_length=writer.length,
         shown_digest=writer.digest,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
-import msgspec
 import structlog
 from structlog.contextvars import bound_contextvars
 
@@ -13,7 +12,7 @@ from ops.runtime import metrics
 from schemas import codec, subjects
 from schemas.context import ContextBundle
 from schemas.faults import EngineFailed, Fault, FaultRecord
-from schemas.openai import ToolCall, Usage
+from schemas.openai import ToolCall
 from schemas.replies import Failed, Finished
 from schemas.turns import TurnCompleted, TurnPrepared, TurnRequested, TurnState, TurnToolsCalled
 from workers.delivery import Fenced, Later
@@ -27,7 +26,7 @@ from workers.generation.rounds import Round
 from workers.generation.takeover import Prefix, may_continue, read_prefix
 from workers.generation.writer import Piece, ReplyWriter
 from workers.stage import Stage
-from workers.storage.turns import Claimed, TurnEnd
+from workers.storage.turn_rows import Claimed
 
 log = structlog.get_logger()
 
@@ -69,12 +68,12 @@ class Generation:
         if not may_continue(round.arrival.request, round.prefix, resume):
             await self._end_badly(round, writer, listening, CUT_OFF, TurnState.INTERRUPTED)
             return
-        await writer.start(claimed.attempts)
         try:
+            if claimed.taken_over:
+                await writer.take_over(claimed.attempts)
             with self.partials.keeping(writer, claimed):
                 await self._listen(round, writer, listening)
         except Fault as fault:
-            await writer.flush()
             await self._end_badly(round, writer, listening, fault.record, TurnState.FAILED)
             return
         except asyncio.CancelledError:
@@ -102,12 +101,12 @@ class Generation:
                 pieces = listening.hear(together)
                 if pieces:
                     await writer.say(pieces)
-        await writer.flush()
 
     async def _call_tools(self, round: Round, writer: ReplyWriter, listening: Listening, calls: list[ToolCall]) -> None:
         claimed = round.claimed
-        message, rows = tools_message(round, writer, calls)
+        await writer.flush()
         await writer.heal()
+        message, rows = tools_message(round, writer, calls)
         if not await self.turns.call_tools(claimed, reply_so_far(round, writer, listening), message, rows):
             raise Fenced
         event = TurnToolsCalled(turn_id=claimed.turn_id, round=claimed.round)
@@ -116,9 +115,8 @@ class Generation:
     async def _finish(self, round: Round, writer: ReplyWriter, listening: Listening) -> None:
         claimed = round.claimed
         calls = {choice: listening.calls(claimed.turn_id, claimed.round, choice) for choice in listening.choices}
-        await writer.say([Piece(choice, tool_calls=found) for choice, found in calls.items() if found])
-        await writer.flush()
-        await writer.heal()
+        writer.add([Piece(choice, tool_calls=found) for choice, found in calls.items() if found])
+        await writer.seal()
         reply = reply_so_far(round, writer, listening)
         reasons = [listening.finish_reasons.get(choice, "stop") for choice in range(round.arrival.request.n or 1)]
         messages = assistant_messages(round, writer, listening, calls)
@@ -131,7 +129,7 @@ class Generation:
         log.info("reply_finished", attempt=claimed.attempts, round=claimed.round, **reply.timings)
         metrics.turn_ended("completed")
         metrics.tokens(reply.usage.prompt_tokens, reply.usage.completion_tokens)
-        await self._tell(claimed.turn_id, claimed.shard, finished)
+        await asyncio.gather(writer.tell(finished), self._say_completed(claimed.turn_id, claimed.shard))
         if ended.others_wait:
             await self.stage.endings.release(ended.session_id)
 
@@ -140,7 +138,7 @@ class Generation:
     ) -> None:
         """Commit what was said, and say why it is not more."""
         claimed = round.claimed
-        await writer.heal()
+        await writer.seal()
         reply = reply_so_far(round, writer, listening)
         messages = assistant_messages(round, writer, listening, {}, state=state) if writer.said else []
         ended = await self.turns.finish(claimed, state, reply, messages, fault=fault)
@@ -148,19 +146,14 @@ class Generation:
             raise Fenced
         log.warning("reply_failed", code=fault.code, attempt=claimed.attempts, events=writer.index)
         metrics.turn_ended(state.value)
-        await self._tell(claimed.turn_id, claimed.shard, Failed(claimed.epoch, writer.index, fault, state.value))
+        failed = Failed(claimed.epoch, writer.index, fault, state.value)
+        await asyncio.gather(writer.tell(failed), self._say_completed(claimed.turn_id, claimed.shard))
         if ended.others_wait:
             await self.stage.endings.release(ended.session_id)
 
-    async def _tell(self, turn_id: str, shard: int, end: Finished | Failed) -> None:
-        """Tell the reader and the next stage; both may hear it twice and take it once."""
-        frame = self.bus.store(subjects.reply(shard, turn_id), codec.encode(end), msg_id=f"{turn_id}.end.{end.epoch}")
-        event = self.bus.store(
-            subjects.turn_event(subjects.TURN_COMPLETED, shard),
-            codec.encode(TurnCompleted(turn_id=turn_id)),
-            msg_id=f"{turn_id}.completed",
-        )
-        await asyncio.gather(frame, event)
+    async def _say_completed(self, turn_id: str, shard: int) -> None:
+        event = codec.encode(TurnCompleted(turn_id=turn_id))
+        await self.bus.store(subjects.turn_event(subjects.TURN_COMPLETED, shard), event, msg_id=f"{turn_id}.completed")
 
     async def _say_tools_called(self, event: TurnToolsCalled, shard: int) -> None:
         subject = subjects.turn_event(subjects.TURN_TOOLS_CALLED, shard)
@@ -179,21 +172,9 @@ class Generation:
             return
         end = await self.turns.end_of(event.turn_id)
         if end is not None:
-            await self._tell(event.turn_id, end.shard, _frame_of(end))
+            frame, subject = end.frame(), subjects.reply(end.shard, event.turn_id)
+            await asyncio.gather(
+                self.bus.store(subject, codec.encode(frame), msg_id=f"{event.turn_id}.end.{end.epoch}"),
+                self._say_completed(event.turn_id, end.shard),
+            )
             await self.stage.endings.release(end.session_id)
-
-
-def _frame_of(end: TurnEnd) -> Finished | Failed:
-    if end.fault is not None:
-        return Failed(end.epoch, end.shown_index, msgspec.convert(end.fault, FaultRecord), end.state)
-    if end.state != TurnState.COMPLETED:
-        return Failed(end.epoch, end.shown_index, EngineFailed().record, end.state)
-    return Finished(
-        end.epoch,
-        end.shown_index,
-        end.finish_reasons or ["stop"],
-        msgspec.convert(end.usage or {}, Usage),
-        end.shown_length,
-        end.shown_digest,
-        end.state,
-    )

@@ -1,22 +1,59 @@
-"""How long deltas may wait to travel together: not at all on an idle machine, up to a limit on a busy one."""
+"""How long words may wait to travel together: not at all on an idle machine, up to a limit on a busy one."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import Protocol
 
 MEASURE_SECONDS = 0.25
-IDLE, BUSY = 0.35, 0.85
+IDLE, BUSY = 0.25, 0.75
 """Share of one core: below the first nothing waits, above the second everything waits the whole window."""
 
 
+class Traveller(Protocol):
+    """A reply with words to send."""
+
+    async def flush(self) -> None:
+        """Send them."""
+
+
 class Pace:
-    """One a process. A frame costs about the same whether it carries one token or ten, so merging is what keeps a
-    busy process from falling behind; on an idle one it would only add delay."""
+    """One a process. Replies with words to send board together and depart together.
+
+    A frame costs about the same whether it carries one token or ten, and a write to the bus whether it carries one
+    frame or a hundred (most of it is waking the process at the other end). So merging is what keeps a busy process
+    from falling behind; on an idle one it would only add delay.
+    """
 
     def __init__(self, window_max: float) -> None:
         self.window = 0.0
         self._max = window_max
+        self._aboard: dict[Traveller, None] = {}
+        self._departure: asyncio.TimerHandle | None = None
+        self._journeys: set[asyncio.Task[None]] = set()
+
+    def board(self, traveller: Traveller) -> None:
+        """Have `traveller.flush` called at the next departure, at most `window` seconds from now."""
+        self._aboard[traveller] = None
+        if self._departure is None:
+            self._departure = asyncio.get_running_loop().call_later(self.window, self._depart)
+
+    def leave(self, traveller: Traveller) -> None:
+        """Do not wait for the departure after all."""
+        self._aboard.pop(traveller, None)
+
+    def _depart(self) -> None:
+        self._departure = None
+        aboard, self._aboard = self._aboard, {}
+        journey = asyncio.get_running_loop().create_task(self._carry(list(aboard)))
+        self._journeys.add(journey)
+        journey.add_done_callback(self._journeys.discard)
+
+    @staticmethod
+    async def _carry(aboard: list[Traveller]) -> None:
+        for traveller in aboard:
+            await traveller.flush()
 
     async def measure(self) -> None:
         """Follow the process's own use of the CPU, for ever."""

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from schemas.ids import part_of
 from workers.generation.writer import ReplyWriter
-from workers.storage.turns import Claimed, Partial, Turns
+from workers.storage.turn_rows import Claimed, Partial
+from workers.storage.turns import Turns
 
 EVERY_SECONDS = 2.0
 

@@ -38,7 +38,7 @@ def model_call(
         seed=request.seed,
         n=request.n,
         response_format=request.response_format,
-        tools=tools,
+        tools=tools or None,
         tool_choice=choice if tools else None,
         parallel_tool_calls=request.parallel_tool_calls if tools else None,
         reasoning_effort=request.reasoning_effort,

@@ -8,7 +8,7 @@ from schemas.context import ContextBundle
 from schemas.openai import Message
 from schemas.turns import TurnRequested
 from workers.generation.takeover import Prefix
-from workers.storage.turns import Claimed
+from workers.storage.turn_rows import Claimed
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):

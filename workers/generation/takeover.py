@@ -11,7 +11,7 @@ from schemas import codec, subjects
 from schemas.openai import ChatRequest
 from schemas.replies import Delta, Fence, Frame, Gap, ReplyFold
 from schemas.streams import REPLIES
-from workers.storage.turns import Claimed
+from workers.storage.turn_rows import Claimed
 
 log = structlog.get_logger()
 

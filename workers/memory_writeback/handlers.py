@@ -1,11 +1,15 @@
-"""The door of memory_writeback: a finished turn is noted and counted, once; then its session may get a name."""
+"""The door of memory_writeback: finished turns are noted and counted, once; then a session may get a name."""
 
 from __future__ import annotations
+
+import asyncio
 
 from schemas.turns import TurnCompleted
 from workers.storage.memory import MemoryShelf
 
 TITLE_LENGTH = 60
+GATHER_SECONDS = 0.02
+"""How long a finished turn waits for others, to be noted in one statement with them. Nobody waits for it."""
 
 
 class MemoryWriteback:
@@ -13,14 +17,25 @@ class MemoryWriteback:
 
     def __init__(self, shelf: MemoryShelf) -> None:
         self._shelf = shelf
+        self._gathering: list[str] = []
+        self._noting: asyncio.Task[None] | None = None
 
     async def on_turn_completed(self, event: TurnCompleted) -> None:
         """Count the turn into its session and name a session that has no name."""
-        noted = await self._shelf.note(event.turn_id)
-        if noted is not None and noted.untitled:
-            title = title_of(await self._shelf.first_words(noted.session_id))
-            if title:
-                await self._shelf.title(noted.session_id, title)
+        self._gathering.append(event.turn_id)
+        if self._noting is None:
+            self._noting = asyncio.create_task(self._note_gathered())
+        # Shielded: the others in this statement must not fail because one delivery was cancelled.
+        await asyncio.shield(self._noting)
+
+    async def _note_gathered(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        turn_ids, self._gathering, self._noting = self._gathering, [], None
+        for noted in await self._shelf.note(turn_ids):
+            if noted.untitled:
+                title = title_of(await self._shelf.first_words(noted.session_id))
+                if title:
+                    await self._shelf.title(noted.session_id, title)
 
 
 def title_of(words: str) -> str:

@@ -106,7 +106,7 @@ class Records:
     async def get_reply(self, asked: GetReply) -> StoredReply:
         _require(is_id(asked.turn_id))
         turn = _found(await self._turns.replied(asked.user_id, asked.turn_id))
-        return stored_reply(turn, await self._turns.said(asked.turn_id))
+        return stored_reply(turn)
 
     async def ping(self, asked: Ping) -> Pong:
         asked_at = time.perf_counter()

@@ -16,6 +16,7 @@ from schemas import codec, subjects
 from schemas.faults import EngineInternal
 from schemas.records import Answer
 from workers.records.answers import answer
+from workers.records.feed import feed_all
 from workers.records.handlers import Handler
 
 log = structlog.get_logger()
@@ -51,15 +52,15 @@ class Answering(BaseMiddleware[Any, Any]):
             return None
 
 
-def subscribe(broker: NatsBroker, handlers: Mapping[type[Any], Handler]) -> None:
+def subscribe(broker: NatsBroker, handlers: Mapping[type[Any], Handler], at_once: int = AT_ONCE) -> None:
     """Answer questions of these kinds as soon as the broker starts; it stops by answering what it has heard."""
     broker.add_middleware(Answering)
+    subscribers = []
     for kind, handle in handlers.items():
-        subscriber = broker.subscriber(
-            subjects.record_query(kind.__name__), queue=QUEUE, max_workers=AT_ONCE, decoder=_decoder(kind)
-        )
+        subscriber = broker.subscriber(subjects.record_query(kind.__name__), queue=QUEUE, decoder=_decoder(kind))
         subscriber(handle)
-        _stop_in_order(subscriber)
+        subscribers.append(subscriber)
+    feed_all(subscribers, QUEUE, at_once)
 
 
 def _decoder(kind: type[Any]) -> Any:
@@ -67,20 +68,6 @@ def _decoder(kind: type[Any]) -> Any:
         return codec.decode(message.raw_message.data, kind)
 
     return decode
-
-
-def _stop_in_order(subscriber: Any) -> None:
-    """FastStream stops hearing after it has waited for what runs, and drops what comes in between. Here the server is
-    told first to send no more, then what came is answered."""
-    stop_of_faststream = subscriber.stop
-
-    async def stop() -> None:
-        if subscriber.subscription is not None and not subscriber.subscription._conn.is_closed:
-            await subscriber.subscription.drain()
-            subscriber.subscription = None
-        await stop_of_faststream()
-
-    subscriber.stop = stop
 
 
 def _question_of(message: Any) -> str:

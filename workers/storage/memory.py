@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from schemas.openai import Content, text_of
@@ -13,7 +15,7 @@ read_content = msgspec.json.Decoder(Content | None).decode
 
 
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn was counted into its session just now."""
+    """A session into which turns were counted just now."""
 
     session_id: str
     untitled: bool
@@ -29,9 +31,9 @@ class MemoryShelf:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def note(self, turn_id: str) -> Noted | None:
-        """Note the turn once; None where it was noted before."""
-        return await self.database.one(QUERIES["note_turn"], {"turn_id": turn_id}, Noted)
+    async def note(self, turn_ids: Sequence[str]) -> list[Noted]:
+        """Note each turn once; the sessions of those that had not been noted before."""
+        return await self.database.all(QUERIES["note_turns"], {"turn_ids": list(turn_ids)}, Noted)
 
     async def first_words(self, session_id: str) -> str:
         """The text of the session's first message from its user; empty where it has none."""

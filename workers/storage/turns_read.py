@@ -13,30 +13,20 @@ from schemas.records import Turn
 from workers.storage.database import Database
 from workers.storage.queries import load
 from workers.storage.times import rfc3339, rfc3339_or_none
+from workers.storage.turn_rows import TurnEnd
 
 QUERIES = load("turns_read")
 
 
 class RepliedTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stored reply says of its turn. `created` in Unix seconds."""
+    """A turn and its stored reply. `created` in Unix seconds; `reply`: msgpack lists of deltas, one a round."""
 
     turn_id: str
-    session_id: str
     personality_id: str | None
     model: str
-    shard: int
-    state: str
     created: int
-    finish_reasons: list[str] | None
-    usage: Usage | None
-    fault: FaultRecord | None
-
-
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of the assistant: `content` as stored, `metadata` with choice, reasoning and tool calls."""
-
-    content: Any
-    metadata: dict[str, Any]
+    reply: list[bytes]
+    end: TurnEnd
 
 
 class TurnsRead:
@@ -53,10 +43,6 @@ class TurnsRead:
         """The turn of a stored reply; None as well where its session was deleted."""
         return await self._database.one(QUERIES["get_replied_turn"], {"user_id": user_id, "turn_id": turn_id}, _replied)
 
-    async def said(self, turn_id: str) -> list[Said]:
-        """What the assistant said in a turn, in order. Whose turn it is was asked before."""
-        return await self._database.all(QUERIES["list_replies"], {"turn_id": turn_id}, Said)
-
     async def ping(self) -> None:
         """Ask the database for a sign of life."""
         await self._database.run(QUERIES["ping"], {})
@@ -72,8 +58,12 @@ def _turn(*, created_at: datetime, finished_at: datetime | None, usage: Any, fau
     )
 
 
-def _replied(*, usage: Any, fault: Any, **columns: Any) -> RepliedTurn:
-    return RepliedTurn(usage=_usage(usage), fault=_fault(fault), **columns)
+def _replied(
+    *, turn_id: str, personality_id: str | None, model: str, created: int, reply: list[bytes], **end: Any
+) -> RepliedTurn:
+    return RepliedTurn(
+        turn_id=turn_id, personality_id=personality_id, model=model, created=created, reply=reply, end=TurnEnd(**end)
+    )
 
 
 def _usage(value: Any) -> Usage | None:

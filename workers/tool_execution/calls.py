@@ -10,14 +10,13 @@ import structlog
 from ops.runtime import metrics
 from workers.engines.tools.port import RunnableTool, ToolFailed
 from workers.engines.tools.shelf import ToolShelf
-from workers.storage.turns import AskedCall, Turns
+from workers.storage.turn_rows import AskedCall
+from workers.storage.turns import Turns
 
 log = structlog.get_logger()
 
 UNKNOWN_TOOL = "There is no tool of that name. Answer without it, or use one that you were given."
-UNKNOWN_OUTCOME = (
-    "It is not known whether this call took effect: its worker was lost. Do not repeat it blindly."
-)
+UNKNOWN_OUTCOME = "It is not known whether this call took effect: its worker was lost. Do not repeat it blindly."
 
 
 class CallRunner:

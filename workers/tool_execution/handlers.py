@@ -13,7 +13,7 @@ from schemas.replies import Progress
 from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
 from workers.delivery import Fenced, Later
 from workers.stage import Stage
-from workers.storage.turns import AskedCall, ToolsClaimed
+from workers.storage.turn_rows import AskedCall, ToolsClaimed
 from workers.tool_execution.calls import CallRunner
 
 log = structlog.get_logger()

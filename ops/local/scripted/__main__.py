@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 
@@ -14,6 +15,7 @@ from ops.local.scripted.connection import Connection
 from ops.local.scripted.pace import Pace
 
 _BACKLOG = 4096
+_MOST_FILES = 65_536
 
 
 async def serve(host: str, port: int) -> None:
@@ -35,6 +37,14 @@ async def serve(host: str, port: int) -> None:
     await server.wait_closed()
 
 
+def allow_many_connections() -> None:
+    """Raise this process's limit of open files: the usual 1,024 is less than a load run opens streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(_MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> int:
     """Run the server; 1 if it cannot start."""
     parser = argparse.ArgumentParser(prog="python -m ops.local.scripted", description="The scripted model server.")
@@ -49,6 +59,7 @@ def main() -> int:
     else:
         run = uvloop.run
     try:
+        allow_many_connections()
         run(serve(options.host, options.port))
     except (OSError, ValueError) as error:
         print(f"scripted: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ import hmac
 import itertools
 import logging
 import time
+import traceback
 from collections.abc import Mapping
 from urllib.parse import parse_qs, unquote
 
@@ -23,7 +24,7 @@ from ops.local.scripted.sending import StreamedReply, send_whole
 MODELS = ("scripted", "scripted-small")
 _CREATED = 1_767_225_600
 _MOST_LISTED = 1000
-_CHAT, _EMBEDDINGS, _MODELS = "/v1/chat/completions", "/v1/embeddings", "/v1/models"
+_MODEL_PATH = "/v1/models/"
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,14 @@ class App:
             self._refuse(exchange, record, Problem(400, "Invalid URL."))
         except Problem as problem:
             self._refuse(exchange, record, problem)
-        except Exception:
-            log.exception("scripted_request_failed")
-            self._refuse(exchange, record, Problem(500, "The scripted server has a bug; see its log."))
+        except Exception as error:
+            # An exception's own words may quote the request; where it happened is enough to find the bug.
+            place = "".join(traceback.format_tb(error.__traceback__))
+            log.error("scripted_request_failed %s\n%s", type(error).__name__, place)
+            if record is not None and record.status is not None:
+                exchange.cut()
+            else:
+                self._refuse(exchange, record, Problem(500, "The scripted server has a bug; see its log."))
 
     def _v1(self, exchange: Exchange, record: Record, path: str) -> None:
         match path:
@@ -71,9 +77,9 @@ class App:
             case "/v1/models":
                 _expect(exchange, "GET")
                 _finish(exchange, record, msgspec.json.encode({"object": "list", "data": [*map(_model, MODELS)]}))
-            case _ if path.startswith(_MODELS + "/"):
+            case _ if path.startswith(_MODEL_PATH):
                 _expect(exchange, "GET")
-                name = path[len(_MODELS) + 1 :]
+                name = path[len(_MODEL_PATH) :]
                 _check_model(name)
                 _finish(exchange, record, msgspec.json.encode(_model(name)))
             case _:

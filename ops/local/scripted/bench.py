@@ -8,12 +8,14 @@ import asyncio
 import subprocess
 import sys
 import time
+from typing import cast
 from urllib.parse import urlsplit
 
 import msgspec
 import psutil
 
 _END = b"data: [DONE]"
+_LIMIT_S = 60
 _EXTRA_EVENTS = 3  # role, finish and the end
 
 
@@ -26,11 +28,10 @@ class _Reader(asyncio.Protocol):
         self._request, self._left, self._tail = request, times, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)
         self._ask()
 
     def _ask(self) -> None:
-        assert isinstance(self._transport, asyncio.WriteTransport)
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
@@ -64,9 +65,8 @@ async def _measure(url: str, server: psutil.Process, streams: int, times: int, g
     request = _request(at.netloc, tokens, gap_ms)
     loop = asyncio.get_running_loop()
     cpu, started = sum(server.cpu_times()[:2]), time.perf_counter()
-    opened = [
-        await loop.create_connection(lambda: _Reader(request, times), at.hostname, at.port) for _ in range(streams)
-    ]
+    address = at.hostname or "", at.port or 80
+    opened = [await loop.create_connection(lambda: _Reader(request, times), *address) for _ in range(streams)]
     events = sum(await asyncio.gather(*(reader.done for _, reader in opened)))
     elapsed, spent = time.perf_counter() - started, sum(server.cpu_times()[:2]) - cpu
     for transport, _ in opened:
@@ -81,6 +81,11 @@ async def _measure(url: str, server: psutil.Process, streams: int, times: int, g
 
 
 async def _run(url: str, server: psutil.Process) -> None:
+    async with asyncio.timeout(_LIMIT_S):
+        await _measure_both(url, server)
+
+
+async def _measure_both(url: str, server: psutil.Process) -> None:
     print(await _measure(url, server, streams=20, times=250, gap_ms=0, tokens=100), flush=True)
     print(await _measure(url, server, streams=1000, times=1, gap_ms=100, tokens=50), flush=True)
 
@@ -88,7 +93,7 @@ async def _run(url: str, server: psutil.Process) -> None:
 def main() -> None:
     """Start a server, measure it, end it."""
     command = [sys.executable, "-m", "ops.local.scripted", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own words
         assert process.stdout is not None
         try:
             url = process.stdout.readline().strip()

@@ -128,10 +128,16 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
 def chat_request(body: bytes) -> ChatRequest:
     """The request in `body`, checked. Problem (400) names the field at fault."""
     request = decode(body, _DECODER)
+    _check_format(request.response_format)
     _check_tools(request)
     _check_messages(request.messages)
     _check_continuation(request)
     return request
+
+
+def _check_format(form: ResponseFormat | None) -> None:
+    if form is not None and form.type == "json_schema" and form.json_schema is None:
+        raise Problem(400, "A response format json_schema needs its schema.", param="response_format.json_schema")
 
 
 def _check_tools(request: ChatRequest) -> None:

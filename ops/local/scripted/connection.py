@@ -15,6 +15,7 @@ from ops.local.scripted.problems import Problem
 MAX_BODY = 64 * 1024 * 1024
 _MAX_HEAD = 256 * 1024
 _MAX_PIPELINED = 16
+_LINGER_S = 5
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _JSON = {"content-type": "application/json"}
 
@@ -84,7 +85,8 @@ class Exchange:
         self._connection.transport.close()
 
     def _whole(self, status: int, body: bytes, headers: Mapping[str, str]) -> bytes:
-        return self._head(status, {**headers, "content-length": str(len(body))}) + body
+        length = {} if status == HTTPStatus.NO_CONTENT else {"content-length": str(len(body))}
+        return self._head(status, {**headers, **length}) + body
 
     def _head(self, status: int, headers: Mapping[str, str]) -> bytes:
         return head(status, headers if self._keep_alive else {**headers, "connection": "close"})
@@ -132,17 +134,17 @@ class Connection(asyncio.Protocol):
             self._current.on_lost()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._refuse(Problem(400, "This is not HTTP as we understand it."))
-            self.transport.close()
             return
         if self._in_head:
             self._head_size += len(data)
             if self._head_size > _MAX_HEAD:
                 self._refuse(Problem(431, "The request's headers are too large."))
-                self.transport.close()
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -180,7 +182,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._in_head, self._head_size = True, 0
         if self._refused:
-            self.transport.close()
             return
         request = Request(self._parser.get_method().decode("latin-1"), self._target, self._headers, bytes(self._body))
         keep_alive = self._parser.should_keep_alive()
@@ -211,13 +212,22 @@ class Connection(asyncio.Protocol):
         self._refuse(Problem(413, f"The request's body is larger than {MAX_BODY} bytes."))
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer at once; what the client still sends is read and dropped, so that it gets to the answer."""
+        """Answer at once and say no more; what the client still sends is read and dropped.
+
+        To close with something unread would reset the connection, and the client might never see the answer.
+        """
+        if self._refused:
+            return
         self._refused = True
         self._body = bytearray()
-        if self._current is None:
-            body = problem.body()
-            headers = {**_JSON, "content-length": str(len(body)), "connection": "close"}
-            self.transport.write(head(problem.status, headers) + body)
+        if self._current is not None:
+            self.transport.close()
+            return
+        body = problem.body()
+        headers = {**_JSON, "content-length": str(len(body)), "connection": "close"}
+        self.transport.write(head(problem.status, headers) + body)
+        self.transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER_S, self.transport.abort)
 
 
 def head(status: int, headers: Mapping[str, str]) -> bytes:

@@ -46,6 +46,9 @@ class Records:
             self._bytes -= len(self._kept.popleft().body)
         return record
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def clear(self) -> None:
         """Forget all."""
         self._kept.clear()

@@ -63,6 +63,7 @@ class StreamedReply:
         self._exchange, self._record, self._pace, self._controls = exchange, record, pace, controls
         self._opening, self._events, self._closing = opening, events, closing
         self._gap = controls.gap_ms / 1000
+        self._batch = 1 if controls.split_utf8 else _BATCH
         self._ending = controls.fail
         self._after_ending = 0
         self._left = count
@@ -125,35 +126,36 @@ class StreamedReply:
         if now < self._next:
             return 0
         if not self._gap:
-            return min(_BATCH, self._left)
-        due = min(_BATCH, self._left, int((now - self._next) / self._gap) + 1)
+            return min(self._batch, self._left)
+        due = min(self._batch, self._left, int((now - self._next) / self._gap) + 1)
         self._next += due * self._gap
         return due
 
     def _send(self, count: int) -> bool:
         """Send the next tokens; True if the rest must wait because a character was cut in two."""
-        if self._controls.split_utf8:
-            event = next(self._events)
-            self._left -= 1
-            self._record.tokens_sent += 1
-            cut = next((place for place, byte in enumerate(event) if byte >= 0x80), -1) + 1
-            self._outbox.append(event[:cut] if cut else event)
-            if not cut:
-                return False
-            self._held = event[cut:]
-            self._flush()
-            self._later(time.monotonic() + _SPLIT_PAUSE)
-            return True
-        self._outbox.extend(islice(self._events, count))
+        events = list(islice(self._events, count))
         self._left -= count
         self._record.tokens_sent += count
-        if count == _BATCH:
+        if self._controls.split_utf8:
+            return self._send_split(events[0])
+        self._outbox += events
+        if count == self._batch:
             self._flush()
         return False
 
-    def _flush(self) -> None:
-        self._exchange.write(b"".join(self._outbox))
+    def _send_split(self, event: bytes) -> bool:
+        cut = next((place for place, byte in enumerate(event) if byte >= 0x80), -1) + 1
+        self._outbox.append(event[:cut] if cut else event)
+        self._flush()
+        if cut:
+            self._held = event[cut:]
+            self._later(time.monotonic() + _SPLIT_PAUSE)
+        return cut > 0
+
+    def _flush(self, *, last: bool = False) -> None:
+        data = b"".join(self._outbox)
         self._outbox.clear()
+        self._exchange.write(data, last=last)
 
     def _end(self) -> None:
         """All tokens before the end are out: finish, or fail."""
@@ -171,9 +173,7 @@ class StreamedReply:
             case _:
                 self._record.finished = True
                 self._outbox.append(self._closing)
-                data = b"".join(self._outbox)
-                self._outbox.clear()
-                self._exchange.write(data, last=True)
+                self._flush(last=True)
 
 
 def _note_loss(exchange: Exchange, record: Record) -> None:

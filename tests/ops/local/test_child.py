@@ -2,8 +2,8 @@
 
 import asyncio
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,9 +13,15 @@ import pytest
 
 from ops.local import child as module
 from ops.local.child import Child, Program, last_words, run_to_end, spawn
-from tests.ops.local.conftest import alive, until
+from tests.ops.local.watching import alive, until
 
 SAY_AND_WAIT = "import signal, sys; print('here', flush=True); signal.pause()"
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {SAY_AND_WAIT!r}])
+print(child.pid, flush=True)
+child.wait()
+"""
 DEAF = "import signal; signal.signal(15, signal.SIG_IGN); print('here', flush=True)\nwhile True: signal.pause()"
 
 STARTER = """
@@ -107,8 +113,7 @@ async def test_one_that_is_frozen_can_still_end_by_itself(tmp_path: Path) -> Non
 
 
 async def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
-    code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SAY_AND_WAIT!r}]); print(p.pid, flush=True); p.wait()"
-    child = await spawn(program(tmp_path, code))
+    child = await spawn(program(tmp_path, PARENT))
     await said_here(tmp_path)
     grandchild = int((tmp_path / "x.log").read_text().split()[0])
     os.kill(child.pid, signal.SIGKILL)
@@ -125,19 +130,20 @@ async def test_a_ctrl_c_at_the_terminal_does_not_reach_it(tmp_path: Path) -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels cannot tie a process to its parent's life")
 async def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STARTER, str(tmp_path), DEAF]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as starter:
-        assert starter.stdout is not None
-        pid = int(await asyncio.to_thread(starter.stdout.readline))
-        assert alive(pid)
-        starter.kill()
+    starter = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert starter.stdout is not None
+    pid = int(await starter.stdout.readline())
+    assert alive(pid)
+    starter.kill()
+    await starter.wait()
     await until(lambda: not alive(pid))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 async def test_it_becomes_the_user_it_is_to_run_as_and_is_still_tied_to_us(tmp_path: Path) -> None:
-    argv = ["/bin/sh", "-c", "echo here; read line"]
+    sleep = shutil.which("sleep") or ""
     other = Program(
-        name="x", argv=["sleep", "60"], env=os.environ, log=tmp_path / "x.log", cwd=Path("/"), user=(65534, 65534)
+        name="x", argv=[sleep, "60"], env=os.environ, log=tmp_path / "x.log", cwd=Path("/"), user=(65534, 65534)
     )
     child: Child = await spawn(other)
     process = psutil.Process(child.pid)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ops.local.embedded_nats import EmbeddedNats
-from tests.ops.local.conftest import alive
+from tests.ops.local.watching import alive
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from schemas.records import Answer
 from workers.records.callers import CallerDesk
 from workers.records.handlers import Handler, Records
 from workers.records.last_used import LastUsed
-from workers.records.subscribing import subscribe
+from workers.records.subscribing import AT_ONCE, subscribe
 from workers.stage import StageBroker
 from workers.storage.callers import Callers
 from workers.storage.database import Database
@@ -52,18 +52,10 @@ def records_on(database: Database, *, dev_keys: bool = False) -> Records:
     return Records(desk, Sessions(database), TurnsRead(database))
 
 
-@pytest.fixture
-async def bus(nats_url: str) -> AsyncIterator[Bus]:
-    """A connection of the test's own."""
-    bus = await Bus.connect(nats_url, "test")
-    yield bus
-    await bus.close()
-
-
-async def started(bus: Bus, handlers: Mapping[type[Any], Handler]) -> StageBroker:
+async def started(bus: Bus, handlers: Mapping[type[Any], Handler], at_once: int = AT_ONCE) -> StageBroker:
     """A records worker that hears: the server knows of its subscriptions."""
     broker = StageBroker(bus)
-    subscribe(broker, handlers)
+    subscribe(broker, handlers, at_once)
     await broker.start()
     await bus.flush()
     return broker

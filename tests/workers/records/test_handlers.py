@@ -22,7 +22,7 @@ from schemas.records import (
     StoredMessage,
     UpdateSession,
 )
-from schemas.replies import Frame, ReplyFold
+from schemas.replies import Delta, Frame, ReplyFold, measure
 from tests.workers.records.conftest import records_on
 from tests.workers.storage.rows import add_message, add_session, add_turn, add_user
 from workers.records.handlers import Records
@@ -127,8 +127,9 @@ async def test_following_the_cursors_meets_every_message_once_however_large(
 async def test_the_reply_of_an_ended_turn_can_be_folded_to_its_end(database: Database, records: Records) -> None:
     user = await add_user(database)
     session = await add_session(database, user)
-    turn = await add_turn(database, user, session, finish_reasons=["stop"])
-    await add_message(database, session, "Hello", role="assistant", turn_id=turn)
+    length, digest = measure(said := Delta(1, 1, "Hello"), 0, 0)
+    measured = {"shown_index": 1, "shown_length": length, "shown_digest": digest}
+    turn = await add_turn(database, user, session, reply=[codec.encode([said])], **measured)
     reply = await records.get_reply(GetReply(user_id=user, turn_id=turn))
     fold = ReplyFold()
     for frame in reply.frames:

@@ -7,108 +7,97 @@ from typing import Any
 import pytest
 
 from schemas import codec
-from schemas.faults import FaultRecord
-from schemas.openai import FunctionCall, ToolCall, Usage
-from schemas.replies import Delta, Failed, Finished, Frame, ReplyFold, Start
+from schemas.replies import Delta, Failed, Finished, Frame, ReplyFold, Snapshot, Start, measure
 from schemas.turns import ENDS, TurnState
 from workers.records.stored_reply import stored_reply
-from workers.storage.turns_read import RepliedTurn, Said
+from workers.storage.turn_rows import TurnEnd
+from workers.storage.turns_read import RepliedTurn
 
-CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+SHOWN = [Delta(3, 1, "Hel"), Delta(3, 2, "lo "), Delta(5, 3, "you", choice=1), Delta(5, 4, reasoning="hm")]
 
 
-def turn(state: TurnState = TurnState.COMPLETED, **changes: Any) -> RepliedTurn:
+def turn(state: TurnState = TurnState.COMPLETED, rounds: tuple[list[Delta], ...] = (SHOWN,), **end: Any) -> RepliedTurn:
+    said = [delta for round in rounds for delta in round]
+    length = digest = 0
+    for delta in said:
+        length, digest = measure(delta, length, digest)
     columns: dict[str, Any] = {
-        "turn_id": "t",
-        "session_id": "s",
-        "personality_id": None,
-        "model": "m",
-        "shard": 0,
         "state": state.value,
-        "created": 1,
+        "epoch": 6,
+        "shard": 0,
+        "session_id": "s",
+        "shown_index": len(said),
+        "shown_length": length,
+        "shown_digest": digest,
         "finish_reasons": ["stop"],
-        "usage": None,
+        "usage": {"completion_tokens": 3},
         "fault": None,
     }
-    return RepliedTurn(**(columns | changes))
+    return RepliedTurn(
+        turn_id="t",
+        personality_id=None,
+        model="m",
+        created=1,
+        reply=[codec.encode(round) for round in rounds],
+        end=TurnEnd(**(columns | end)),
+    )
 
 
-def said(content: Any, **metadata: Any) -> Said:
-    return Said(content=content, metadata=metadata)
+def frames_of(turn: RepliedTurn) -> list[Frame]:
+    return [codec.decoder(Frame).decode(frame) for frame in stored_reply(turn).frames]
 
 
-def frames_of(turn: RepliedTurn, *messages: Said) -> list[Frame]:
-    return [codec.decoder(Frame).decode(frame) for frame in stored_reply(turn, messages).frames]
+def fed(fold: ReplyFold, frames: list[Frame]) -> list[Delta]:
+    return [event for frame in frames for event in fold.feed(frame) if isinstance(event, Delta)]
 
 
-def deltas_of(turn: RepliedTurn, *messages: Said) -> list[Delta]:
-    return [frame for frame in frames_of(turn, *messages) if isinstance(frame, Delta)]
-
-
-def test_a_reader_that_folds_it_sees_all_of_it_and_its_end() -> None:
+def test_a_reader_that_folds_it_sees_every_event_and_the_end() -> None:
     fold = ReplyFold()
-    usage = Usage(completion_tokens=3)
-    messages = (said("Hel", reasoning="hm"), said("lo 🙂"))
-    seen = [event for frame in frames_of(turn(usage=usage), *messages) for event in fold.feed(frame)]
-    assert "".join(event.text for event in seen if isinstance(event, Delta)) == "Hello 🙂"
+    assert fed(fold, frames_of(turn())) == SHOWN
     assert isinstance(fold.end, Finished)
-    assert fold.end.usage == usage
+    assert fold.end.usage.completion_tokens == 3
 
 
-def test_it_begins_with_a_start_and_its_indexes_are_dense_from_one() -> None:
-    frames = frames_of(turn(), said("a"), said(None), said("b"))
-    assert isinstance(frames[0], Start)
-    assert [frame.index for frame in frames if isinstance(frame, Delta)] == [1, 2]
+def test_events_of_several_rounds_follow_each_other() -> None:
+    assert fed(ReplyFold(), frames_of(turn(rounds=(SHOWN[:1], SHOWN[1:])))) == SHOWN
 
 
-def test_each_choice_keeps_its_number() -> None:
-    deltas = deltas_of(turn(finish_reasons=["stop", "stop"]), said("a"), said("b", choice=1))
-    assert [(delta.choice, delta.text) for delta in deltas] == [(0, "a"), (1, "b")]
+@pytest.mark.parametrize("seen", range(len(SHOWN) + 1))
+def test_a_reader_that_has_seen_a_part_gets_exactly_the_rest(seen: int) -> None:
+    fold = ReplyFold()
+    for frame in (Start(3, 0), *SHOWN[:2], Start(5, 2, 2), *SHOWN[2:]):
+        if fold.index < seen:
+            fold.feed(frame)
+    assert fold.index == seen
+    assert fed(fold, frames_of(turn())) == SHOWN[seen:]
 
 
-def test_content_parts_are_read_as_their_text() -> None:
-    assert deltas_of(turn(), said([{"type": "text", "text": "a"}]))[0].text == "a"
-
-
-def test_calls_for_the_client_are_shown() -> None:
-    deltas = deltas_of(turn(finish_reasons=["tool_calls"]), said(None, tool_calls=[CALL]))
-    assert deltas[0].tool_calls == [ToolCall(id="call_1", function=FunctionCall("look", "{}"))]
-
-
-def test_calls_of_our_own_tools_are_not_shown() -> None:
-    deltas = deltas_of(turn(finish_reasons=["tool_calls"]), said("x", tool_calls=[CALL]), said("y"))
-    assert [delta.tool_calls for delta in deltas] == [None, None]
-
-
-def test_calls_of_a_turn_that_did_not_end_with_them_are_not_shown() -> None:
-    assert deltas_of(turn(TurnState.FAILED, finish_reasons=None), said(None, tool_calls=[CALL])) == []
-
-
-def test_a_failed_turn_ends_with_its_fault_after_what_was_said() -> None:
-    fault = FaultRecord(code="ENGINE_TIMEOUT", message="m")
-    assert frames_of(turn(TurnState.FAILED, fault=fault), said("a"))[-1] == Failed(1, 1, fault, "failed")
-
-
-def test_an_interrupted_turn_says_so() -> None:
-    end = frames_of(turn(TurnState.INTERRUPTED), said("a"))[-1]
-    assert isinstance(end, Failed)
-    assert end.state == "interrupted"
+@pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.INTERRUPTED])
+def test_a_turn_that_broke_off_ends_with_its_fault_after_what_was_said(state: TurnState) -> None:
+    fold = ReplyFold()
+    fault = {"code": "ENGINE_TIMEOUT", "message": "m"}
+    assert fed(fold, frames_of(turn(state, fault=fault))) == SHOWN
+    assert isinstance(fold.end, Failed)
+    assert (fold.end.fault.code, fold.end.state) == ("ENGINE_TIMEOUT", state.value)
 
 
 def test_a_cancelled_turn_ends_in_good_order_and_marked_as_stopped() -> None:
-    end = frames_of(turn(TurnState.CANCELLED, finish_reasons=None), said("a"))[-1]
+    end = frames_of(turn(TurnState.CANCELLED, finish_reasons=None))[-1]
     assert isinstance(end, Finished)
     assert (end.stopped, end.finish_reasons, end.state) == (True, ["stop"], "cancelled")
 
 
 @pytest.mark.parametrize("state", sorted(set(TurnState) - ENDS))
-def test_a_turn_that_has_not_ended_gets_its_start_alone(state: TurnState) -> None:
-    assert frames_of(turn(state), said("a", partial=True)) == [Start(1, 0)]
+def test_a_turn_that_has_not_ended_has_no_stored_reply(state: TurnState) -> None:
+    assert frames_of(turn(state)) == []
 
 
 @pytest.mark.parametrize("state", sorted(ENDS))
 def test_a_reader_of_an_ended_turn_always_comes_to_an_end(state: TurnState) -> None:
     fold = ReplyFold()
-    for frame in frames_of(turn(state, finish_reasons=None, usage=None, fault=None)):
-        fold.feed(frame)
+    fed(fold, frames_of(turn(state, rounds=(), finish_reasons=None, usage=None)))
     assert fold.end is not None
+
+
+def test_the_words_travel_as_one_snapshot() -> None:
+    assert isinstance(frames_of(turn())[0], Snapshot)

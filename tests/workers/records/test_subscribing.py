@@ -86,8 +86,9 @@ async def test_an_answer_too_large_for_the_bus_is_a_fault_and_not_a_silence(door
     await asker.bus.close()
 
 
+@pytest.mark.parametrize("at_once", [1, 20])
 async def test_a_worker_that_stops_answers_what_it_has_heard_and_leaves_the_rest_to_others(
-    door: Door, nats_url: str
+    bus: Bus, nats_url: str, at_once: int
 ) -> None:
     heard, release = asyncio.Event(), asyncio.Event()
 
@@ -96,7 +97,7 @@ async def test_a_worker_that_stops_answers_what_it_has_heard_and_leaves_the_rest
         await release.wait()
         return Pong(database_ms=1)
 
-    broker, asker = await door(held), Asker(await Bus.connect(nats_url, "asker"))
+    broker, asker = await started(bus, {Ping: held}, at_once), Asker(await Bus.connect(nats_url, "asker"))
     questions = [asyncio.create_task(asker.value(Ping(), Pong)) for _ in range(20)]
     await heard.wait()
     stopping = asyncio.create_task(stop(broker))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
 from schemas.faults import FaultRecord
 from schemas.ids import new_id
 from schemas.openai import Usage
 from schemas.records import Turn
-from tests.workers.storage.rows import add_message, add_session, add_turn, add_user
+from tests.workers.storage.rows import add_session, add_turn, add_user
 from workers.storage.database import Database
-from workers.storage.turns_read import Said, TurnsRead
+from workers.storage.turns_read import TurnsRead
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STAMP = "2026-01-02T12:00:00.000000Z"
@@ -74,27 +72,14 @@ async def test_a_turn_outlives_its_session_from_sight_and_its_words_do_not(datab
     assert await turns.replied(user, turn) is None
 
 
-async def test_a_replied_turn_has_what_its_end_frame_needs(database: Database) -> None:
+async def test_a_replied_turn_has_what_was_shown_and_how_it_ended(database: Database) -> None:
     user = await add_user(database)
     session = await add_session(database, user)
     turn = await add_turn(
-        database, user, session, finish_reasons=["stop", "length"], usage={"total_tokens": 9}, created_at=NOON, shard=3
+        database, user, session, finish_reasons=["stop", "length"], reply=[b"one", b"two"], created_at=NOON, shard=3
     )
     replied = await TurnsRead(database).replied(user, turn)
     assert replied is not None
-    assert (replied.finish_reasons, replied.usage, replied.fault) == (["stop", "length"], Usage(total_tokens=9), None)
-    assert (replied.session_id, replied.shard, replied.created) == (session, 3, int(NOON.timestamp()))
-
-
-async def test_what_the_assistant_said_comes_in_order(database: Database) -> None:
-    user = await add_user(database)
-    session, turn = await add_session(database, user), new_id()
-    await add_message(database, session, "question", turn_id=turn)
-    await add_message(database, session, "a", role="assistant", turn_id=turn, metadata=Jsonb({"reasoning": "hm"}))
-    await add_message(database, session, "12", role="tool", turn_id=turn)
-    await add_message(database, session, "b", role="assistant", turn_id=turn)
-    await add_message(database, session, "c", role="assistant", turn_id=new_id())
-    assert await TurnsRead(database).said(turn) == [
-        Said(content="a", metadata={"reasoning": "hm"}),
-        Said(content="b", metadata={}),
-    ]
+    assert (replied.reply, replied.created) == ([b"one", b"two"], int(NOON.timestamp()))
+    end = replied.end
+    assert (end.finish_reasons, end.session_id, end.shard) == (["stop", "length"], session, 3)

@@ -16,6 +16,8 @@ import msgspec
 
 from schemas.faults import EngineFailed, EngineOverloaded, EngineRefused, EngineTimeout, Fault, ModelNotFound
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON they should be; broken UTF-8 is no DecodeError to it."""
 _LONGEST = 500
 _PATIENCE = {429, 503, 529}
 _CREDENTIALS = {401, 403}
@@ -121,7 +123,7 @@ def _names_a_model(said: dict[str, Any]) -> bool:
 def _error_in(body: bytes) -> dict[str, Any]:
     try:
         said = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return {}
     error = said.get("error", said) if isinstance(said, dict) else said
     if isinstance(error, str):

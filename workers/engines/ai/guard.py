@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 import tenacity
 
+from ops.runtime import metrics
 from ops.runtime.settings import Generation, ModelTraits
 from schemas.context import ModelChoice
 from schemas.faults import EngineFailed, EngineInternal, Fault
@@ -53,10 +54,11 @@ class GuardedEngine(AIEngine):
         return self._traits.supports_vision and self._engine.supports_vision(model)
 
     async def chat_stream(self, call: ModelCall) -> AsyncGenerator[list[Chunk], None]:
-        """As the engine's, within the limits, and tried again while nothing was yielded.
+        """As the engine's, within the limits, and tried again while nothing was said.
 
         An attempt that could not be connected, was told to wait (for as long as it was told) or failed is made
-        again; one that only was silent, or was refused, is not.
+        again; one that only was silent, or was refused, is not. The call is logged and counted when the generator is
+        closed; its outcome is `completed`, `closed` (early, by the consumer) or a fault's code.
         """
         reused, self._used = self._used, True
         started, outcome = time.monotonic(), "closed"
@@ -78,14 +80,7 @@ class GuardedEngine(AIEngine):
             raise
         finally:
             watchdog.close()
-            log.info(
-                "engine_called",
-                provider=self._choice.provider,
-                model=self._choice.model,
-                reused=reused,
-                duration_ms=round((time.monotonic() - started) * 1000, 1),
-                outcome=outcome,
-            )
+            self._report(outcome, time.monotonic() - started, reused)
 
     async def _first(
         self, call: ModelCall, watchdog: Watchdog
@@ -103,15 +98,31 @@ class GuardedEngine(AIEngine):
     async def _attempt(
         self, call: ModelCall, watchdog: Watchdog
     ) -> tuple[AsyncGenerator[list[Chunk], None], list[Chunk]]:
-        stream = self._engine.chat_stream(call)
+        """The stream and what it said first. Servers may announce the role long before the first token."""
+        stream, chunks = self._engine.chat_stream(call), list[Chunk]()
         try:
             with watchdog:
-                return stream, await anext(stream)
+                while not any(map(_says_something, chunks)):
+                    chunks += await anext(stream)
         except StopAsyncIteration:
             raise EngineFailed("The model server answered nothing.") from None
         except BaseException:
             await stream.aclose()
             raise
+        return stream, chunks
+
+    def _report(self, outcome: str, seconds: float, reused: bool) -> None:
+        provider, model = self._choice.provider, self._choice.model
+        metrics.ENGINE_CALLS.labels("ai", provider, outcome).inc()
+        metrics.ENGINE_SECONDS.labels("ai", provider).observe(seconds)
+        log.info(
+            "engine_called",
+            provider=provider,
+            model=model,
+            reused=reused,
+            duration_ms=round(seconds * 1000, 1),
+            outcome=outcome,
+        )
 
     def _say_retry(self, state: tenacity.RetryCallState) -> None:
         log.warning(
@@ -122,6 +133,14 @@ class GuardedEngine(AIEngine):
             wait_ms=round(state.upcoming_sleep * 1000),
             code=_fault_of(state).code,
         )
+
+
+def _says_something(chunk: Chunk) -> bool:
+    for choice in chunk.choices:
+        delta = choice.delta
+        if delta.content or delta.thought or delta.tool_calls or delta.refusal or choice.finish_reason:
+            return True
+    return False
 
 
 def _worth_another(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.openai import ChatRequest, Message, Tool
+from schemas.openai import Message, Tool
 from workers.engines.ai.answer import ModelAnswer, whole
 from workers.engines.ai.chunks import Chunk
 from workers.engines.port import Engine
@@ -55,23 +55,6 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     `prefill`."""
     headers: dict[str, str] = {}
     """`x-scripted-*`, for the scripted model server. Every other engine leaves them out."""
-
-    @classmethod
-    def from_request(
-        cls, request: ChatRequest, *, model: str, messages: Sequence[Message], headers: dict[str, str] | None = None
-    ) -> ModelCall:
-        """The request's parameters, asked of `model` with `messages`."""
-        same = {name: getattr(request, name) for name in _AS_REQUESTED}
-        return cls(
-            model=model, messages=messages, headers=headers or {}, max_output_tokens=request.max_output_tokens, **same
-        )
-
-
-_AS_REQUESTED = tuple(
-    name
-    for name in ModelCall.__struct_fields__
-    if name not in {"model", "messages", "prefix", "headers", "max_output_tokens"}
-)
 
 
 class AIEngine(Engine):

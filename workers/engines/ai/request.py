@@ -53,7 +53,7 @@ def body(call: ModelCall, *, openai_itself: bool) -> bytes:
     same: dict[str, Any] = {name: getattr(call, name) for name in _SAME}
     same["max_completion_tokens" if openai_itself else "max_tokens"] = call.max_output_tokens
     messages = call.messages if openai_itself else _without_developers(call.messages)
-    if call.prefix is not None:
+    if call.prefix:
         # vLLM's words for it; llama.cpp takes the trailing assistant message alone and ignores them.
         messages = (*messages, AssistantMessage(content=call.prefix))
         same |= {"continue_final_message": True, "add_generation_prompt": False}

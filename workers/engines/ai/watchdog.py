@@ -42,10 +42,13 @@ class Watchdog:
         self._timer.cancel()
 
     def __enter__(self) -> Self:
+        now = self._loop.time()
+        if now >= self._end:
+            raise TooLate
         self._task = asyncio.current_task()
         assert self._task is not None
         self._cancelling = self._task.cancelling()
-        self._since = self._loop.time()
+        self._since = now
         return self
 
     def __exit__(
@@ -72,6 +75,7 @@ class Watchdog:
             self._task.cancel()
 
     def _due(self, now: float) -> float:
-        if self._since is None:
-            return now + self._limit
-        return min(self._since + self._limit, self._end)
+        if self._since is not None:
+            return min(self._since + self._limit, self._end)
+        # Nobody waits: look again at the earliest time at which a wait that begins now would be too long.
+        return min(now + self._limit, self._end) if now < self._end else now + self._limit

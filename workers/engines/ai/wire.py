@@ -54,7 +54,7 @@ class ChunkReader:
     def _read(self, payload: bytes, chunks: list[Chunk]) -> None:
         try:
             chunk = _decode(payload)
-        except msgspec.DecodeError:
+        except errors.UNREADABLE:
             self._read_odd(payload.strip())
             return
         if chunk.error:

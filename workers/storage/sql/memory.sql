@@ -1,12 +1,13 @@
--- name: note_turn
--- Note that a turn's memory is to be written, and count it into its session: both once, however often it is told.
+-- name: note_turns
+-- Note that turns' memory is to be written, and count them into their sessions: once, however often it is told.
 WITH noted AS (
     INSERT INTO memory_writes (turn_id, user_id, session_id)
-    SELECT id, user_id, session_id FROM turns WHERE id = %(turn_id)s
+    SELECT id, user_id, session_id FROM turns WHERE id = ANY (%(turn_ids)s::uuid[])
     ON CONFLICT (turn_id) DO NOTHING
     RETURNING turn_id, session_id
 ), counted AS (
-    SELECT session_id, (SELECT count(*) FROM messages WHERE messages.turn_id = noted.turn_id) AS messages FROM noted
+    SELECT noted.session_id, count(messages.id) AS messages
+    FROM noted LEFT JOIN messages ON messages.turn_id = noted.turn_id GROUP BY noted.session_id
 )
 UPDATE sessions SET message_count = message_count + counted.messages, last_message_at = clock_timestamp()
 FROM counted WHERE sessions.id = counted.session_id

@@ -56,11 +56,12 @@ SELECT id AS turn_id, user_id, session_id, personality_id, shard, state, round, 
 FROM turns WHERE id = %(turn_id)s;
 
 -- name: find_retried_turn
--- The caller's newest turn with the same body in the last minute: what a retry without a key means.
+-- The caller's newest turn of the last minute with the same body, unless it failed: what a retry without a key means.
 SELECT id AS turn_id, user_id, session_id, personality_id, shard, state, round, fingerprint, ignored_messages,
     extract(epoch FROM created_at)::bigint AS created
 FROM turns
 WHERE user_id = %(user_id)s AND created_at > now() - interval '60 seconds' AND fingerprint = %(fingerprint)s
+    AND state NOT IN ('failed', 'interrupted')
 ORDER BY created_at DESC LIMIT 1;
 
 -- name: recent_messages
@@ -122,7 +123,7 @@ ON CONFLICT (id) DO UPDATE SET content = excluded.content WHERE messages.metadat
 -- name: finish_turn
 -- Commit a reply: the turn's end and its messages, by its owner only. Says whether another turn waits in the session.
 WITH done AS (
-    UPDATE turns SET state = %(state)s, owner = NULL, shown_index = %(shown_index)s, shown_length = %(shown_length)s,
+    UPDATE turns SET state = %(state)s, owner = NULL, reply = reply || %(said)b::bytea, shown_index = %(shown_index)s, shown_length = %(shown_length)s,
         shown_digest = %(shown_digest)s, finish_reasons = %(finish_reasons)s, usage = %(usage)s::jsonb,
         timings = turns.timings || %(timings)s::jsonb, fault = %(fault)s::jsonb,
         touched_at = clock_timestamp(), finished_at = clock_timestamp()
@@ -140,7 +141,7 @@ SELECT session_id, EXISTS (SELECT 1 FROM turns WHERE turns.session_id = done.ses
 -- name: call_tools
 -- Commit a round that asks for tools of ours: what was said, and the calls, by its owner only.
 WITH calling AS (
-    UPDATE turns SET state = 'calling_tools', owner = NULL, shown_index = %(shown_index)s,
+    UPDATE turns SET state = 'calling_tools', owner = NULL, reply = reply || %(said)b::bytea, shown_index = %(shown_index)s,
         shown_length = %(shown_length)s, shown_digest = %(shown_digest)s, usage = %(usage)s::jsonb,
         timings = turns.timings || %(timings)s::jsonb, touched_at = clock_timestamp()
     WHERE id = %(turn_id)s AND epoch = %(epoch)s AND state = 'generating'
@@ -210,13 +211,23 @@ RETURNING id AS turn_id, session_id, shard, epoch;
 UPDATE turns SET failures = failures + 1 WHERE id = %(turn_id)s RETURNING failures;
 
 -- name: release_next
--- Let the next waiting turn of a session run, where none is running.
-UPDATE turns SET state = 'accepted', touched_at = clock_timestamp()
-WHERE id = (SELECT id FROM turns WHERE session_id = %(session_id)s AND state = 'queued' ORDER BY ord LIMIT 1)
-    AND state = 'queued'
-    AND NOT EXISTS (SELECT 1 FROM turns running WHERE running.session_id = %(session_id)s
-        AND running.state IN ('accepted', 'prepared', 'generating', 'calling_tools'))
-RETURNING id AS turn_id, shard;
+-- Let the next waiting turn of a session run, where none is running. Its messages take their place behind the last reply.
+WITH ready AS (
+    UPDATE turns SET state = 'accepted', touched_at = clock_timestamp()
+    WHERE id = (SELECT id FROM turns WHERE session_id = %(session_id)s AND state = 'queued' ORDER BY ord LIMIT 1)
+        AND state = 'queued'
+        AND NOT EXISTS (SELECT 1 FROM turns running WHERE running.session_id = %(session_id)s
+            AND running.state IN ('accepted', 'prepared', 'generating', 'calling_tools'))
+    RETURNING id AS turn_id, shard
+), placed AS (
+    UPDATE messages SET ord = waiting.place
+    FROM (
+        SELECT id, nextval(pg_get_serial_sequence('messages', 'ord')) AS place
+        FROM (SELECT messages.id FROM messages JOIN ready USING (turn_id) ORDER BY messages.ord) AS in_order
+    ) AS waiting
+    WHERE messages.id = waiting.id
+)
+SELECT turn_id, shard FROM ready;
 
 -- name: sweep
 -- Turns that stand still although nobody holds them; marks them, so that each is driven again once.

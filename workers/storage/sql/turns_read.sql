@@ -4,15 +4,12 @@ SELECT id, state, session_id, model, personality_id, attempts, usage, timings, c
 FROM turns WHERE id = %(turn_id)s AND user_id = %(user_id)s;
 
 -- name: get_replied_turn
--- What a stored reply says of its turn. Nothing where the session was deleted: its words are gone from sight.
+-- A turn with what was shown of its reply. Nothing where the session was deleted: its words are gone from sight.
 SELECT turns.id AS turn_id, turns.session_id, turns.personality_id, turns.model, turns.shard, turns.state,
-    extract(epoch FROM turns.created_at)::bigint AS created, turns.finish_reasons, turns.usage, turns.fault
+    extract(epoch FROM turns.created_at)::bigint AS created, turns.epoch, turns.reply, turns.shown_index,
+    turns.shown_length, turns.shown_digest, turns.finish_reasons, turns.usage, turns.fault
 FROM turns JOIN sessions ON sessions.id = turns.session_id
 WHERE turns.id = %(turn_id)s AND turns.user_id = %(user_id)s AND sessions.deleted_at IS NULL;
-
--- name: list_replies
--- What the assistant said in a turn, in order.
-SELECT content, metadata FROM messages WHERE turn_id = %(turn_id)s AND role = 'assistant' ORDER BY ord;
 
 -- name: ping
 -- Whether the database answers.

@@ -1,0 +1,89 @@
+"""One running system for all journeys, and who talks to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from openai import AsyncOpenAI
+
+from tests.journeys.api import Api, Upstream
+from tests.journeys.canaries import Canaries
+from tests.journeys.stack import ADMIN_KEY, KEY, STOP_SECONDS, Stack
+
+SETTINGS = {
+    "COZY_ENGINES__GENERATION__IDLE_TIMEOUT": "2",
+    "COZY_ENGINES__GENERATION__FIRST_TOKEN_TIMEOUT": "4",
+    # Short enough for a test to see one, and longer than the gaps of every stream that is not to have any.
+    "COZY_API__HEARTBEAT": "1",
+}
+
+
+@pytest.fixture(scope="session")
+def canaries() -> Canaries:
+    """Every word that must stay out of the logs."""
+    return Canaries()
+
+
+@pytest.fixture(scope="session")
+async def stack(servers_folder: Path, canaries: Canaries) -> AsyncIterator[Stack]:
+    """The running system. When all journeys are over it must stop in time, whole, with no word of them in its logs."""
+    stack = Stack(servers_folder / "stack", SETTINGS)
+    try:
+        await stack.start()
+        yield stack
+        took = await stack.stop()
+    finally:
+        await stack.kill()
+    assert took < STOP_SECONDS
+    assert not (stack.data_dir / "run.json").exists()
+    assert canaries.found_in(stack.logs) == []
+
+
+@pytest.fixture(scope="session")
+async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
+    """HTTP, with as many connections as a test likes."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+async def api(stack: Stack, http: aiohttp.ClientSession) -> Api:
+    """The development user."""
+    return Api(http, stack.url, KEY)
+
+
+@pytest.fixture(scope="session")
+async def admin(stack: Stack, http: aiohttp.ClientSession) -> Api:
+    """The development admin."""
+    return Api(http, stack.url, ADMIN_KEY)
+
+
+@pytest.fixture(scope="session")
+async def stranger(stack: Stack, http: aiohttp.ClientSession, canaries: Canaries) -> Api:
+    """Another user, made as an operator makes one."""
+    status, key, errors = await stack.ops("keys", "create", "--user", "stranger")
+    assert status == 0, errors
+    canaries.words.append(key.strip())
+    return Api(http, stack.url, key.strip())
+
+
+@pytest.fixture(scope="session")
+async def client(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI's own client. It does not try again, so that every failure is seen."""
+    async with AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=KEY, max_retries=0, timeout=30) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+async def upstream(stack: Stack, http: aiohttp.ClientSession) -> Upstream:
+    """What the model server was asked."""
+    return Upstream(http, stack.entry("scripted").url)
+
+
+@pytest.fixture
+def word(canaries: Canaries) -> str:
+    """A word of this test's own, to find its requests by."""
+    return canaries.word()
