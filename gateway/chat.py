@@ -18,7 +18,7 @@ from gateway.services import Asked, Services, services_of
 from ops.runtime import metrics
 from schemas.faults import Fault, fault_from
 from schemas.ids import new_id
-from schemas.openai import ChatRequest
+from schemas.openai import ChatRequest, text_of
 from schemas.replies import Delta, Failed, Finished, Progress
 from schemas.subjects import shard_of
 from schemas.turns import Accepted, TurnRequested
@@ -46,6 +46,8 @@ async def chat_completions(request: Asked) -> ASGIApp:
     )
     bind_contextvars(turn_id=turn.turn_id)
     reader, verdict = await _admitted(services, turn)
+    if services.config.observability.log_content:
+        log.info("asked", content=text_of(asked.messages[-1].content))
     answer = Answer(services, reader, verdict, turn)
     try:
         return await (answer.streamed() if asked.stream else answer.whole())

@@ -30,7 +30,7 @@ def check(request: ChatRequest, config: Config) -> None:
     if request.model.startswith(PERSONALITY_PREFIX):
         known = config.personalities.get(request.model.removeprefix(PERSONALITY_PREFIX)) is not None
     else:
-        known = config.models.resolve(request.model) is not None
+        known = config.catalogue is not None and config.catalogue.resolve(request.model) is not None
     if not known:
         raise ModelNotFound("There is no such model. GET /v1/models lists them.", param="model")
     if cozy and cozy.session_id and isinstance(request.messages[-1], AssistantMessage):
@@ -51,7 +51,10 @@ def idempotency_key(header: str | None) -> str | None:
 
 def fingerprint(request: ChatRequest) -> str:
     """The same for the same request, however its JSON was spelled (keys we ignore do not count)."""
-    return hashlib.sha256(codec.encode(request)).hexdigest()
+    try:
+        return hashlib.sha256(codec.encode(request)).hexdigest()
+    except OverflowError:
+        raise InvalidValue("A number in the request does not fit into 64 bits.") from None
 
 
 def turn_from(

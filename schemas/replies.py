@@ -114,7 +114,7 @@ class ReplyFold:
     Frames of an older epoch are dropped, repeated ones are dropped, a missing one raises `Gap` and changes nothing.
     """
 
-    __slots__ = ("attempt", "digest", "end", "epoch", "fenced", "index", "length", "started")
+    __slots__ = ("attempt", "digest", "end", "epoch", "fenced", "index", "length", "started", "stranded", "told")
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -124,6 +124,8 @@ class ReplyFold:
         self.length = 0
         self.digest = 0
         self.started = False
+        self.stranded = False
+        self.told: tuple[Progress, ...] = ()
         self.end: End | None = None
 
     def feed(self, frame: Frame) -> list[Delta | Progress | Start | End]:
@@ -151,21 +153,28 @@ class ReplyFold:
         self.length, self.digest = measure(frame, self.length, self.digest)
 
     def _other(self, frame: Frame) -> list[Delta | Progress | Start | End]:
+        if self.stranded and not isinstance(frame, Failed):
+            raise Gap
         if isinstance(frame, Start):
-            if frame.index > self.index:
+            if frame.index > self.index or (frame.index < self.index and frame.epoch > self.epoch):
+                # Behind what was shown: the stream has forgotten what this reader saw. Nothing can honestly follow.
+                self.stranded = self.stranded or frame.index < self.index
                 raise Gap
             again = frame.attempt > self.attempt
             self.epoch, self.attempt, self.started = frame.epoch, frame.attempt, True
             return [frame] if again else []
         if isinstance(frame, Snapshot):
             fresh = [delta for delta in frame.deltas if delta.index > self.index]
-            if fresh and fresh[0].index != self.index + 1:
+            if frame.index > (fresh[-1].index if fresh else self.index) or (fresh and fresh[0].index != self.index + 1):
                 raise Gap
             self.epoch = frame.epoch
             for delta in fresh:
                 self._take(delta)
             return list(fresh)
         if isinstance(frame, Progress):
+            if frame in self.told:
+                return []
+            self.told += (frame,)
             return [frame]
         if isinstance(frame, Checkpoint):
             if frame.index > self.index:

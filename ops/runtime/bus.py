@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ log = structlog.get_logger()
 RECONNECT_WAIT = 0.25
 PING_EVERY = 10
 CONNECT_SECONDS = 2
+COMPLAIN_EVERY = 5.0
+"""Seconds between two lines about a bus that is away."""
 STORE_SECONDS = 1.0
 """How long one publish waits for the stream's receipt before it is sent again."""
 STREAM_FULL = {10077, 10122, 10047}
@@ -98,6 +101,7 @@ class Bus:
         self.on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self.reconnects = 0
         self._closing = False
+        self._complained_at = float("-inf")
 
     @classmethod
     async def connect(cls, url: str, name: str) -> Bus:
@@ -181,8 +185,11 @@ class Bus:
         await self.client.close()
 
     async def _on_error(self, error: Exception) -> None:
-        # Must never raise: nats-py would stop reading and say nothing.
-        log.warning("bus_error", error=type(error).__name__)
+        # Must never raise: nats-py would stop reading and say nothing. An outage brings one error an attempt.
+        now = time.monotonic()
+        if now - self._complained_at > COMPLAIN_EVERY:
+            self._complained_at = now
+            log.warning("bus_error", error=type(error).__name__)
 
     async def _on_disconnect(self) -> None:
         if not self._closing:

@@ -208,3 +208,13 @@ class Upstream:
         """The only such request."""
         [body] = await self.asked(marker)
         return body
+
+    async def says(self, asked: dict[str, Any], tokens: int) -> str:
+        """What the model says to a recorded request where nothing disturbs it: its replies are always the same."""
+        messages = [message for message in asked["messages"] if message is not asked["messages"][-1]]
+        body = {**asked, "messages": messages if asked.get("continue_final_message") else asked["messages"]}
+        plain = {name: body[name] for name in ("model", "messages", "tools") if name in body}
+        headers = {"x-scripted-tokens": str(tokens), "authorization": "Bearer scripted"}
+        async with self._http.post(self._url + CHAT, json=plain, headers=headers, timeout=LIMIT) as answer:
+            said: str = (await answer.json())["choices"][0]["message"]["content"]
+            return said

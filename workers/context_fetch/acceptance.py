@@ -68,12 +68,13 @@ class Acceptance:
             if session is None:
                 raise NotFound("There is no such session.", param="cozy.session_id")
             who = answerer(arrival.request, self.config.personalities, self.config.models, session.personality_id)
-            if session.busy and await self.turns.find(arrival.turn_id):
+            busy = await self.turns.busy(held, session_id)
+            if busy and await self.turns.find(arrival.turn_id):
                 return None
-            if session.busy and _on_busy(arrival, who) == "reject":
+            if busy and _on_busy(arrival, who) == "reject":
                 raise SessionBusy()
             bundle = None
-            if not session.busy:
+            if not busy:
                 history = await self.turns.history(held, session_id, arrival.turn_id, limits.history_messages)
                 bundle = bundle_of(
                     arrival.request,

@@ -127,6 +127,8 @@ class Generation:
             claimed.epoch, writer.index, reasons, reply.usage, writer.length, writer.digest, TurnState.COMPLETED.value
         )
         log.info("reply_finished", attempt=claimed.attempts, round=claimed.round, **reply.timings)
+        if self.stage.config.observability.log_content:
+            log.info("answered", content=writer.text())
         metrics.turn_ended("completed")
         metrics.tokens(reply.usage.prompt_tokens, reply.usage.completion_tokens)
         await asyncio.gather(writer.tell(finished), self._say_completed(claimed.turn_id, claimed.shard))

@@ -12,6 +12,11 @@ from workers.generation.writer import Piece
 CHARACTERS_PER_TOKEN = 4
 
 
+def _storable(words: str | None) -> str:
+    """The words without U+0000, which PostgreSQL keeps in no text: what is shown must be what is stored."""
+    return words.replace("\0", "") if words else ""
+
+
 class _Call:
     __slots__ = ("arguments", "id", "name")
 
@@ -21,8 +26,8 @@ class _Call:
     def add(self, delta: ToolCallDelta) -> None:
         self.id = self.id or delta.id or ""
         if delta.function:
-            self.name += delta.function.name or ""
-            self.arguments += delta.function.arguments or ""
+            self.name += _storable(delta.function.name)
+            self.arguments += _storable(delta.function.arguments)
 
 
 class Listening:
@@ -44,19 +49,10 @@ class Listening:
                 delta = choice.delta
                 if choice.finish_reason:
                     self.finish_reasons[choice.index] = choice.finish_reason
-                thought = delta.thought
-                if delta.content or thought or delta.refusal:
+                words = (_storable(delta.content), _storable(delta.thought), _storable(delta.refusal))
+                if any(words):
                     self.chunks_with_words += 1
-                    pieces.append(
-                        Piece(
-                            choice.index,
-                            delta.content or "",
-                            thought,
-                            delta.refusal or "",
-                            None,
-                            choice.logprobs,
-                        )
-                    )
+                    pieces.append(Piece(choice.index, *words, None, choice.logprobs))
                 for call in delta.tool_calls or ():
                     self._calls.setdefault(choice.index, {}).setdefault(call.index, _Call()).add(call)
         return pieces

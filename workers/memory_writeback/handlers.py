@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from schemas.turns import TurnCompleted
 from workers.storage.memory import MemoryShelf
+
+log = structlog.get_logger()
 
 TITLE_LENGTH = 60
 GATHER_SECONDS = 0.02
@@ -27,6 +31,7 @@ class MemoryWriteback:
             self._noting = asyncio.create_task(self._note_gathered())
         # Shielded: the others in this statement must not fail because one delivery was cancelled.
         await asyncio.shield(self._noting)
+        log.info("turn_counted")
 
     async def _note_gathered(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from workers.engines.port import Engine
@@ -41,6 +41,6 @@ class Registry(Generic[E]):
             raise PluginRefused(f"No {self.kind} engine for provider kind {provider_kind!r}; there are: {known}.")
         return maker(name, settings)
 
-    def kinds(self) -> Iterable[str]:
+    def kinds(self) -> list[str]:
         """The provider kinds that can be served, sorted."""
         return sorted(self._makers)

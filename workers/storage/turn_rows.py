@@ -56,7 +56,6 @@ class LockedSession(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     personality_id: str | None
-    busy: bool
 
 
 class ReleasedRow(msgspec.Struct, frozen=True, kw_only=True):

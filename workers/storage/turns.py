@@ -58,6 +58,10 @@ class _Flag(msgspec.Struct):
     mine: bool
 
 
+class _Busy(msgspec.Struct):
+    busy: bool
+
+
 class _Count(msgspec.Struct):
     failures: int
 
@@ -103,6 +107,11 @@ class Turns:
         """Hold the session, or None where the caller has none of that id."""
         params = {"session_id": session_id, "user_id": user_id}
         return await held.one(QUERIES["lock_session"], params, LockedSession)
+
+    async def busy(self, held: Connection, session_id: str) -> bool:
+        """Whether a turn of the locked session is still to be answered."""
+        row = await held.one(QUERIES["session_busy"], {"session_id": session_id}, _Busy)
+        return row is not None and row.busy
 
     async def find(self, turn_id: str) -> Known | None:
         """A turn by id."""

@@ -54,6 +54,7 @@ class CallRunner:
             return "failed", "The tool broke. Answer without it."
 
     async def _record(self, call: AskedCall, status: str, answer: str) -> str:
+        answer = answer.replace("\0", "")  # PostgreSQL keeps no U+0000
         await self._turns.end_call(call.id, status, answer)
         metrics.tool_called(call.name if status != "denied" else "unknown", status)
         log.info("tool_called", tool=call.name if status != "denied" else None, outcome=status)

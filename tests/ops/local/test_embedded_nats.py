@@ -71,6 +71,7 @@ async def test_after_a_kill_it_has_its_address_and_its_streams(server: EmbeddedN
 
 
 async def test_what_it_keeps_is_closed_to_others(server: EmbeddedNats, tmp_path: Path) -> None:
+    assert (tmp_path / "nats" / "js" / "jetstream").is_dir()
     assert (tmp_path / "nats").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "nats" / "nats.conf").stat().st_mode & 0o777 == 0o600
     assert "password" not in " ".join(psutil.Process(server.pid).cmdline())

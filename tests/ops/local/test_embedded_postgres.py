@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import psutil
 import psycopg
 import pytest
 
+from ops.local.child import Program, spawn
 from ops.local.embedded import ServerFailed
 from ops.local.embedded_postgres import EmbeddedPostgres
 from tests.ops.local.watching import alive, passable_folder
@@ -84,11 +86,18 @@ async def test_it_comes_back_at_once_after_its_postmaster_was_killed_under_a_bus
         await busy
 
 
-async def test_a_pid_file_that_names_a_living_stranger_is_no_obstacle(server: EmbeddedPostgres) -> None:
+async def test_a_pid_file_that_names_a_living_stranger_is_no_obstacle(server: EmbeddedPostgres, tmp_path: Path) -> None:
     await server.kill()
-    (server.home.data / "postmaster.pid").write_text(f"{os.getppid()}\n{server.home.data}\n")
+    account = server.home.account
+    # Of the same user, because PostgreSQL itself sees through any other.
+    user = (account.uid, account.gid) if account else None
+    sleep = [shutil.which("sleep") or "", "60"]
+    stranger = await spawn(Program(name="x", argv=sleep, env={}, log=tmp_path / "log", cwd=Path("/"), user=user))
+    (server.home.data / "postmaster.pid").write_text(f"{stranger.pid}\n{server.home.data}\n")
     await server.start()
     assert await run(server.url, "SELECT 1") == [(1,)]
+    assert stranger.running
+    await stranger.stop(signal.SIGKILL, 1)
 
 
 async def test_a_database_can_be_made_from_another(server: EmbeddedPostgres) -> None:

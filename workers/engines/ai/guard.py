@@ -125,6 +125,7 @@ class GuardedEngine(AIEngine):
         )
 
     def _say_retry(self, state: tenacity.RetryCallState) -> None:
+        metrics.ENGINE_CALLS.labels("ai", self._choice.provider, "retried").inc()
         log.warning(
             "engine_retried",
             provider=self._choice.provider,

@@ -41,13 +41,15 @@ WITH turn AS (
 SELECT extract(epoch FROM created_at)::bigint AS created FROM turn;
 
 -- name: lock_session
--- Hold a caller's session until the transaction ends, and say whether a turn of it is still to be answered.
-SELECT id, personality_id,
-    EXISTS (SELECT 1 FROM turns t WHERE t.session_id = sessions.id
-        AND t.state IN ('queued', 'accepted', 'prepared', 'generating', 'calling_tools')) AS busy
-FROM sessions
+-- Hold a caller's session until the transaction ends.
+SELECT id, personality_id FROM sessions
 WHERE id = %(session_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
 FOR UPDATE;
+
+-- name: session_busy
+-- Whether a turn of a locked session is still to be answered. Asked after the lock: what it waited for is seen only then.
+SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = %(session_id)s
+    AND state IN ('queued', 'accepted', 'prepared', 'generating', 'calling_tools')) AS busy;
 
 -- name: find_turn
 -- A turn as its acceptance left it, for a message that comes again.

@@ -133,12 +133,14 @@ async def test_each_call_is_logged_with_its_outcome_and_without_words(make_engin
     )
 
 
-async def test_each_retry_is_logged(make_engine: MakeEngine) -> None:
-    engine = await make_engine()
+async def test_each_retry_is_logged_and_counted(make_engine: MakeEngine) -> None:
+    engine = await make_engine(name="retried")
     with capture_logs() as lines:
-        await words_of(engine, asking(tokens=1, fail=429, fail_times=1, fail_key="logged", retry_after_ms=10))
+        await words_of(engine, asking("[[fail=429 fail-times=1 retry-after-ms=10]]"))
     retry = next(line for line in lines if line["event"] == "engine_retried")
     assert (retry["attempt"], retry["wait_ms"], retry["code"]) == (1, 10, "ENGINE_OVERLOADED")
+    labels = {"engine": "ai", "provider": "retried", "outcome": "retried"}
+    assert REGISTRY.get_sample_value("cozy_engine_calls_total", labels) == 1.0
 
 
 def test_configuration_can_deny_what_an_engine_supports() -> None:
