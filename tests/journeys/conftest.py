@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from openai import AsyncOpenAI
 
+from tests.journeys.aftermath import assert_all_ended_well
 from tests.journeys.api import Api, Upstream
 from tests.journeys.canaries import Canaries
 from tests.journeys.stack import ADMIN_KEY, KEY, STOP_SECONDS, Stack
@@ -34,6 +35,7 @@ async def stack(servers_folder: Path, canaries: Canaries) -> AsyncIterator[Stack
     try:
         await stack.start()
         yield stack
+        await assert_all_ended_well(stack)
         took = await stack.stop()
     finally:
         await stack.kill()

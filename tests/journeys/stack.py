@@ -124,12 +124,12 @@ class Stack:
 
         await until(well, RESTART_SECONDS, lambda: f"the stack did not become well. {self._last_words()}")
 
-    async def ops(self, *arguments: str) -> Answer:
-        """Run `python -m ops ...` beside the running system."""
+    async def ops(self, *arguments: str, **environment: str) -> Answer:
+        """Run `python -m ops ...` beside the running system, which it finds by its data folder."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ops", *arguments),
             cwd=PROJECT,
-            env=self.environment,
+            env={**self.environment, **environment},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

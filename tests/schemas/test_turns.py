@@ -130,12 +130,6 @@ async def test_the_statements_make_the_moves_of_the_table_and_no_other(database:
     assert {(one, other) for one, other in seen if one != other} == moves() - LATER_WORK
 
 
-@pytest.mark.parametrize("state", [S.PREPARED, S.QUEUED])
-def test_a_turn_begins_prepared_or_queued(state: TurnState) -> None:
-    for name in ("open_turn", "add_turn"):
-        assert "%(state)s" in QUERIES[name], state
-
-
 def test_the_running_states_are_the_same_everywhere() -> None:
     """One running turn a session: the index, the release and the sweep must agree on what running is."""
     running = "('accepted', 'prepared', 'generating', 'calling_tools')"

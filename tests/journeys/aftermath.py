@@ -1,0 +1,62 @@
+"""What must be true of the stored data once all has been said, whatever happened on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+import psycopg
+
+from ops.runtime.bus import Bus
+from schemas.streams import DEAD_LETTERS, TURNS
+from tests.journeys.stack import Stack, until
+
+SETTLING = 15.0
+"""Seconds: as long as a message may wait for its worker's lease to end, twice."""
+NEVER = {
+    "turns that have not ended": "SELECT id, state FROM turns WHERE finished_at IS NULL",
+    "replies that were left as a part": "SELECT turn_id FROM messages WHERE metadata ? 'partial'",
+    "finished turns that memory was never told of": (
+        "SELECT id FROM turns WHERE state = 'completed' AND NOT EXISTS "
+        "(SELECT FROM memory_writes WHERE memory_writes.turn_id = turns.id)"
+    ),
+    "sessions whose messages were counted wrongly": (
+        "SELECT sessions.id, message_count, count(*) FROM sessions JOIN messages ON session_id = sessions.id "
+        "WHERE NOT EXISTS (SELECT FROM turns WHERE turns.session_id = sessions.id AND state <> 'completed') "
+        "GROUP BY sessions.id HAVING message_count <> count(*)"
+    ),
+    "turns answered twice": (
+        "SELECT messages.turn_id FROM messages WHERE role = 'assistant' AND NOT metadata ? 'tool_calls' "
+        "GROUP BY turn_id, coalesce(metadata ->> 'choice', '0') HAVING count(*) > 1"
+    ),
+    "tool calls that were left open": "SELECT id, status FROM tool_calls WHERE result IS NULL",
+}
+
+
+async def assert_all_ended_well(stack: Stack) -> None:
+    """Wait until the stages are done, then look at everything that was stored."""
+    found: dict[str, Any] = {}
+
+    async def nothing_wrong() -> bool:
+        found.clear()
+        found.update(await _wrong(stack))
+        return not found
+
+    await until(nothing_wrong, SETTLING, lambda: f"after all was said: {found}")
+
+
+async def _wrong(stack: Stack) -> dict[str, Any]:
+    wrong: dict[str, Any] = {}
+    async with await psycopg.AsyncConnection.connect(stack.entry("postgres").url) as connection:
+        for what, query in NEVER.items():
+            rows = await (await connection.execute(query.encode())).fetchmany(3)
+            if rows:
+                wrong[what] = rows
+    bus = await Bus.connect(stack.entry("nats").url, "aftermath")
+    for stream in (TURNS, DEAD_LETTERS):
+        info = await bus.client.jetstream(timeout=5).stream_info(stream.name)
+        if info.state.messages:
+            wrong[f"messages left in {stream.name}"] = info.state.messages
+    await bus.close()
+    return wrong
