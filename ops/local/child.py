@@ -19,6 +19,7 @@ LOG_LIMIT = 50 * 1024 * 1024
 TAIL_BYTES, TAIL_LINES = 16 * 1024, 20
 # What even SIGKILL may take: a process inside the kernel dies when it comes out.
 KILL_WAIT = 1.0
+SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class Child:
 
     def describe_exit(self) -> str:
         if self.code is not None and self.code < 0:
-            return f"was ended by {signal.Signals(-self.code).name}"
+            return f"was ended by {SIGNAL_NAMES.get(-self.code, f'signal {-self.code}')}"
         return f"exited with code {self.code}"
 
     def last_words(self) -> str:

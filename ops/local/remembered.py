@@ -1,5 +1,6 @@
 """What stays the same from start to start: each embedded server's port and password."""
 
+import errno
 import json
 import random
 import secrets
@@ -16,13 +17,15 @@ _given: set[int] = set()
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on `port` of any local address."""
+    """Whether nobody listens on `port` of any local address. Raises PermissionError where we may not."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             # All addresses, because a listener on any one of them would be in the way.
             probe.bind(("", port))
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             return False
         return True
 

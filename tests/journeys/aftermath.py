@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
-import msgspec
 import psycopg
 
 from ops.runtime.bus import Bus

@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from tests.journeys.stack import Stack
+
 LIMIT = aiohttp.ClientTimeout(total=30)
 """Nothing hangs: whatever takes longer fails its test."""
 CHAT = "/v1/chat/completions"
@@ -194,8 +196,12 @@ def _encoded(body: Any) -> bytes | None:
 class Upstream:
     """The scripted model server's own record of what it was asked."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http, self._url = http, url
+    def __init__(self, http: aiohttp.ClientSession, stack: Stack) -> None:
+        self._http, self._stack = http, stack
+
+    @property
+    def _url(self) -> str:
+        return self._stack.entry("scripted").url
 
     async def asked(self, marker: str) -> list[dict[str, Any]]:
         """The bodies of every chat request that holds this word, oldest first."""

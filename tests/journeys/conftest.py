@@ -82,7 +82,7 @@ async def client(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
 @pytest.fixture(scope="session")
 async def upstream(stack: Stack, http: aiohttp.ClientSession) -> Upstream:
     """What the model server was asked."""
-    return Upstream(http, stack.entry("scripted").url)
+    return Upstream(http, stack)
 
 
 @pytest.fixture

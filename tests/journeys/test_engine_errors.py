@@ -1,4 +1,4 @@
-"""A model server that refuses, fails, breaks off or falls silent: told in time, with the right status, never hanging."""
+"""A model server that refuses, fails, breaks off or falls silent: told in time, with the right status."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ async def test_a_session_goes_on_after_a_failure(api: Api) -> None:
     assert 'You said: "And now?"' in answer.text
 
 
-@pytest.mark.parametrize(("how", "code"), [("cut", "ENGINE_FAILED"), ("malformed", "ENGINE_FAILED"), ("hang", "ENGINE_TIMEOUT")])
+@pytest.mark.parametrize(
+    ("how", "code"), [("cut", "ENGINE_FAILED"), ("malformed", "ENGINE_FAILED"), ("hang", "ENGINE_TIMEOUT")]
+)
 async def test_a_reply_that_breaks_in_the_middle_says_so_and_keeps_its_words(api: Api, how: str, code: str) -> None:
     session_id = await api.session()
     stream = await api.stream("Break.", headers=fails(how, fail_after=5), cozy={"session_id": session_id})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
@@ -14,8 +14,8 @@ from tests.journeys.api import Api, Stream, Upstream
 from tests.journeys.canaries import Canaries
 from tests.journeys.stack import Stack, until
 
-CHATS, TOKENS, GAP_MS = 10, 36, 50
-STAGGER = 0.15
+CHATS, TOKENS, GAP_MS = 10, 36, 40
+STAGGER = 0.12
 """Seconds between two chats' beginnings, so that a fault finds them at every step of their way."""
 FAULT_AFTER = 0.8
 FROZEN = 3.5
@@ -42,23 +42,18 @@ async def well(stack: Stack) -> AsyncIterator[None]:
     await stack.until_well()
 
 
-async def talk(api: Api, word: str, delay: float, **controls: str) -> Talk:
+async def talk(api: Api, word: str, delay: float, call: str = "", **more: Any) -> Talk:
     session_id = await api.session()
     await asyncio.sleep(delay)
-    headers = {"x-scripted-tokens": str(TOKENS), "x-scripted-gap-ms": str(GAP_MS), **controls}
-    usage = {"include_usage": True}
-    stream = await api.stream(
-        f"Tell me of {word}.", cozy={"session_id": session_id}, headers=headers, stream_options=usage
-    )
-    return Talk(word, session_id, stream)
+    headers = {"x-scripted-tokens": str(TOKENS), "x-scripted-gap-ms": str(GAP_MS), "x-scripted-call": call}
+    asked = {"cozy": {"session_id": session_id}, "stream_options": {"include_usage": True}, **more}
+    return Talk(word, session_id, await api.stream(f"Tell me of {word}.", headers=headers, **asked))
 
 
-async def talks_through(api: Api, canaries: Canaries, fault: Fault, **controls: str) -> list[Talk]:
+async def talks_through(api: Api, canaries: Canaries, fault: Fault, call: str = "") -> list[Talk]:
     """Chats that begin one after the other, and what happens to them when `fault` does."""
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(talk(api, canaries.word(), number * STAGGER, **controls)) for number in range(CHATS)
-        ]
+        tasks = [group.create_task(talk(api, canaries.word(), number * STAGGER, call)) for number in range(CHATS)]
         await asyncio.sleep(FAULT_AFTER)
         await fault()
     return [task.result() for task in tasks]
@@ -76,26 +71,28 @@ async def assert_whole(api: Api, upstream: Upstream, talks: list[Talk], tokens: 
         assert ids == list(range(1, len(ids) + 1))
 
 
-def killing(stack: Stack, name: str) -> Fault:
-    async def kill() -> None:
-        before = stack.signal(name, signal.SIGKILL)
-        await stack.until_restarted(before)
+def ending(stack: Stack, *names: str, by: signal.Signals = signal.SIGKILL) -> Fault:
+    """End processes at once, and wait until the supervisor has brought them back."""
 
-    return kill
+    async def end() -> None:
+        before = [stack.signal(name, by) for name in names]
+        await asyncio.gather(*map(stack.until_restarted, before))
+
+    return end
 
 
 @pytest.mark.parametrize("name", ["context_fetch", "memory_writeback", "records", "nats", "postgres"])
 async def test_no_reply_is_lost_or_changed_when_a_process_is_killed(
     stack: Stack, api: Api, upstream: Upstream, canaries: Canaries, name: str
 ) -> None:
-    talks = await talks_through(api, canaries, killing(stack, name))
+    talks = await talks_through(api, canaries, ending(stack, name))
     await assert_whole(api, upstream, talks)
 
 
 async def test_a_reply_goes_on_where_its_killed_worker_left_it(
     stack: Stack, api: Api, upstream: Upstream, canaries: Canaries
 ) -> None:
-    talks = await talks_through(api, canaries, killing(stack, "generation"))
+    talks = await talks_through(api, canaries, ending(stack, "generation"))
     await assert_whole(api, upstream, talks)
     attempts = [chunk["cozy"] for one in talks for chunk in one.stream.chunks[1:] if "cozy" in chunk]
     assert {"attempts": 2} in attempts
@@ -104,7 +101,7 @@ async def test_a_reply_goes_on_where_its_killed_worker_left_it(
 async def test_no_reply_is_lost_when_the_tools_worker_is_killed(
     stack: Stack, api: Api, upstream: Upstream, canaries: Canaries
 ) -> None:
-    talks = await talks_through(api, canaries, killing(stack, "tool_execution"), **{"x-scripted-call": "clock {}"})
+    talks = await talks_through(api, canaries, ending(stack, "tool_execution"), call="clock {}")
     await assert_whole(api, upstream, talks, TOKENS + TOKENS_OF_A_CALL)
     for one in talks:
         roles = [message["role"] for message in await api.messages(one.session_id)]
@@ -114,15 +111,55 @@ async def test_no_reply_is_lost_when_the_tools_worker_is_killed(
 async def test_every_message_is_counted_once_although_the_counting_was_killed(
     stack: Stack, api: Api, canaries: Canaries
 ) -> None:
-    talks = await talks_through(api, canaries, killing(stack, "memory_writeback"))
+    talks = await talks_through(api, canaries, ending(stack, "memory_writeback"))
 
     async def counted() -> bool:
         sessions = [await api.call("GET", f"/v1/chat/sessions/{one.session_id}") for one in talks]
-        counts = [session.body["message_count"] for session in sessions]
+        counts: list[int] = [session.body["message_count"] for session in sessions]
         assert max(counts) <= 2
         return min(counts) == 2
 
     await until(counted, 10, lambda: "some were never counted")
+
+
+async def test_a_reply_that_cannot_go_on_says_so_and_keeps_its_words(
+    stack: Stack, api: Api, canaries: Canaries
+) -> None:
+    one = asyncio.create_task(talk(api, canaries.word(), 0, logprobs=True))
+    await asyncio.sleep(FAULT_AFTER)
+    await ending(stack, "generation")()
+    _, session_id, stream = await one
+    assert stream.error is not None
+    assert stream.error["code"] == "ENGINE_FAILED"
+    assert stream.chunks[-1]["cozy"] == {"state": "interrupted"}
+    assert await api.stored_reply(session_id) == stream.text != ""
+
+
+async def test_all_stages_and_servers_may_die_at_once(
+    stack: Stack, api: Api, upstream: Upstream, canaries: Canaries
+) -> None:
+    together = ("context_fetch", "generation", "tool_execution", "memory_writeback", "records", "nats", "postgres")
+    talks = await talks_through(api, canaries, ending(stack, *together))
+    await assert_whole(api, upstream, talks)
+
+
+@pytest.mark.parametrize("name", ["context_fetch", "generation"])
+async def test_a_worker_told_to_stop_ends_what_it_began(
+    stack: Stack, api: Api, upstream: Upstream, canaries: Canaries, name: str
+) -> None:
+    talks = await talks_through(api, canaries, ending(stack, name, by=signal.SIGTERM))
+    await assert_whole(api, upstream, talks)
+    attempts = [chunk["cozy"] for one in talks for chunk in one.stream.chunks[1:] if "cozy" in chunk]
+    assert attempts == []
+
+
+async def test_a_gateway_told_to_stop_lets_streams_end(
+    stack: Stack, api: Api, upstream: Upstream, canaries: Canaries
+) -> None:
+    one = asyncio.create_task(talk(api, canaries.word(), 0))
+    await asyncio.sleep(FAULT_AFTER)
+    await ending(stack, "gateway", by=signal.SIGTERM)()
+    await assert_whole(api, upstream, [await one])
 
 
 async def test_a_reply_survives_the_gateway_that_was_streaming_it(
@@ -140,9 +177,7 @@ async def test_a_reply_survives_the_gateway_that_was_streaming_it(
     assert again.text == await upstream.says(await upstream.asked_once(word), 30)
 
 
-async def test_a_frozen_worker_never_says_what_is_not_stored(
-    stack: Stack, api: Api, canaries: Canaries
-) -> None:
+async def test_a_frozen_worker_never_says_what_is_not_stored(stack: Stack, api: Api, canaries: Canaries) -> None:
     """It stands still for longer than its lease, as a machine that is moved does, then goes on as if nothing was."""
 
     async def freeze() -> None:

@@ -86,7 +86,9 @@ async def test_a_retry_of_the_sdk_joins_the_reply_it_lost(api: Api, upstream: Up
     await upstream.asked_once(word)
 
 
-async def test_the_same_words_again_without_key_or_retry_are_a_new_turn(api: Api, upstream: Upstream, word: str) -> None:
+async def test_the_same_words_again_without_key_or_retry_are_a_new_turn(
+    api: Api, upstream: Upstream, word: str
+) -> None:
     answers = [await api.chat(f"Twice, {word}.", headers={"x-stainless-retry-count": "0"}) for _ in range(2)]
     assert answers[0].body["id"] != answers[1].body["id"]
     assert len(await upstream.asked(word)) == 2

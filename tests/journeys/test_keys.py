@@ -6,6 +6,7 @@ import time
 from typing import NamedTuple
 
 import aiohttp
+import psycopg
 import pytest
 
 from tests.journeys.api import Api
@@ -60,6 +61,16 @@ async def test_a_revoked_key_stops_within_two_seconds(stack: Stack, made: Made) 
     await until(refused, 2, lambda: "it still opens the door")
     assert time.monotonic() - began < 2
     assert (await made.api.chat("Let me in.")).error["code"] == "AUTH_INVALID"
+
+
+async def test_an_expired_key_is_told_so(stack: Stack, http: aiohttp.ClientSession, canaries: Canaries) -> None:
+    user = canaries.word()
+    _, key, _ = await stack.ops("keys", "create", "--user", user, "--expires-days", "1")
+    async with await psycopg.AsyncConnection.connect(stack.entry("postgres").url) as connection:
+        expire = "UPDATE api_keys SET expires_at = now() FROM users WHERE users.id = user_id AND name = %s"
+        await connection.execute(expire, [user])
+    answer = await Api(http, stack.url, key.strip()).call("GET", MODELS)
+    assert (answer.status, answer.error["code"]) == (401, "AUTH_EXPIRED")
 
 
 async def test_revoking_one_key_leaves_the_users_others(stack: Stack, made: Made, http: aiohttp.ClientSession) -> None:

@@ -47,8 +47,8 @@ async def test_the_welcome_has_an_address_a_key_and_a_request_to_copy(stack: Sta
 
 async def test_the_request_to_copy_streams_a_reply(stack: Stack) -> None:
     _, _, rest = stack.output.read_text().partition("  curl -N ")
-    command = "curl -N " + rest.partition("\n\n")[0]
-    process = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+    command = "curl -sN " + rest.partition("\n\n")[0]
+    process = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
     out, _ = await asyncio.wait_for(process.communicate(), 15)
     assert out.endswith(b"data: [DONE]\n\n")
 

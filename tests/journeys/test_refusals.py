@@ -18,23 +18,23 @@ def body(**changed: Any) -> bytes:
     return msgspec.json.encode({**HELLO, **changed})
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"),
-    [
-        (b"", "VALIDATION_JSON"),
-        (b"{", "VALIDATION_JSON"),
-        (b"not json at all", "VALIDATION_JSON"),
-        (body()[:-1] + b",}", "VALIDATION_JSON"),
-        (b'{"model":"cozy/default","messages":[{"role":"user","content":"\xff\xfe"}]}', "VALIDATION_JSON"),
-        (b'{"model":"cozy/default","messages":[{"role":"user","content":"\xf0\x9f\x8c"}]}', "VALIDATION_JSON"),
-        (b'{"model":"cozy/default","messages":[{"role":"user","content":"\\ud83c"}]}', "VALIDATION_JSON"),
-        (b"[" * 200_000, "VALIDATION_VALUE"),
-        (body(metadata={"deep": msgspec.Raw(b"[" * 5000 + b"]" * 5000)}), "VALIDATION_VALUE"),
-        (b"[]", "VALIDATION_VALUE"),
-        (b"null", "VALIDATION_VALUE"),
-    ],
-    ids=["nothing", "cut", "text", "comma", "broken-utf8", "half-emoji", "lone-surrogate", "endless", "deep", "list", "null"],
-)  # fmt: skip
+NO_JSON, NO_VALUE = "VALIDATION_JSON", "VALIDATION_VALUE"
+UNREADABLE = {
+    "nothing": (b"", NO_JSON),
+    "cut": (b"{", NO_JSON),
+    "text": (b"not json at all", NO_JSON),
+    "comma": (body()[:-1] + b",}", NO_JSON),
+    "broken-utf8": (b'{"model":"cozy/default","messages":[{"role":"user","content":"\xff\xfe"}]}', NO_JSON),
+    "half-emoji": (b'{"model":"cozy/default","messages":[{"role":"user","content":"\xf0\x9f\x8c"}]}', NO_JSON),
+    "lone-surrogate": (b'{"model":"cozy/default","messages":[{"role":"user","content":"\\ud83c"}]}', NO_JSON),
+    "endless": (b"[" * 200_000, NO_VALUE),
+    "deep": (body(metadata={"deep": msgspec.Raw(b"[" * 5000 + b"]" * 5000)}), NO_VALUE),
+    "list": (b"[]", NO_VALUE),
+    "null": (b"null", NO_VALUE),
+}
+
+
+@pytest.mark.parametrize(("sent", "code"), UNREADABLE.values(), ids=UNREADABLE)
 async def test_a_body_that_cannot_be_read(api: Api, sent: bytes, code: str) -> None:
     answer = await api.call("POST", CHAT, sent)
     assert (answer.status, answer.error["code"]) == (400, code)
@@ -163,7 +163,8 @@ async def test_a_path_that_is_not_there(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "param"), [("limit=0", "limit"), ("limit=101", "limit"), ("limit=many", "limit"), ("cursor=mine", "cursor")]
+    ("query", "param"),
+    [("limit=0", "limit"), ("limit=101", "limit"), ("limit=many", "limit"), ("cursor=mine", "cursor")],
 )
 async def test_a_list_asked_for_wrongly(api: Api, query: str, param: str) -> None:
     answer = await api.call("GET", f"/v1/chat/sessions?{query}")

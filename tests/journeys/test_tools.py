@@ -98,8 +98,8 @@ async def test_several_calls_keep_their_places(client: AsyncOpenAI) -> None:
 
 async def test_a_call_names_itself_in_one_piece_on_the_wire(api: Api) -> None:
     stream = await api.stream(ASKED, tools=[WEATHER])
-    [calls] = [delta["tool_calls"] for delta in stream.deltas if "tool_calls" in delta]
-    assert [(call["index"], call["type"], call["function"]["name"]) for call in calls] == [(0, "function", "get_weather")]
+    [[call]] = [delta["tool_calls"] for delta in stream.deltas if "tool_calls" in delta]
+    assert (call["index"], call["type"], call["function"]["name"]) == (0, "function", "get_weather")
     assert stream.finish_reasons == ["tool_calls"]
 
 
@@ -142,12 +142,36 @@ async def test_a_turn_with_a_tool_counts_the_tokens_of_both_rounds(api: Api) -> 
     assert whole.body["usage"]["prompt_tokens"] > 1.5 * one_round.body["usage"]["prompt_tokens"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"timezone": "Moon/Crater"}', "There is no such time zone"),
+        ('{"timezone": ["UTC"]}', "There is no such time zone"),
+        ('{"timezone": ', "The arguments are not a JSON object."),
+        ('"now"', "The arguments are not a JSON object."),
+    ],
+)
+async def test_a_tool_that_fails_is_an_answer_to_the_model(api: Api, arguments: str, told: str) -> None:
+    stream = await api.stream("Look at the clock.", headers={"x-scripted-call": f"clock {arguments}"})
+    assert told in stream.text
+    assert stream.finish_reasons == ["stop"]
+
+
+async def test_a_model_that_never_stops_calling_is_made_to_answer(api: Api, upstream: Upstream, word: str) -> None:
+    """`required` holds in the first round only: the model is asked again with the choice its own."""
+    answer = await api.chat(f"Hello {word}.", tool_choice="required", cozy={"allowed_tools": ["clock"]})
+    assert answer.text.startswith('The clock says: "20')
+    assert [asked["tool_choice"] for asked in await upstream.asked(word)] == ["required", "auto"]
+
+
 async def test_a_request_may_forbid_our_tools(api: Api, upstream: Upstream, word: str) -> None:
     await api.chat(f"{TIME} {word}", cozy={"allowed_tools": []})
     assert "tools" not in await upstream.asked_once(word)
 
 
-async def test_the_next_turn_of_a_session_remembers_what_the_clock_said(api: Api, upstream: Upstream, word: str) -> None:
+async def test_the_next_turn_of_a_session_remembers_what_the_clock_said(
+    api: Api, upstream: Upstream, word: str
+) -> None:
     cozy = {"session_id": await api.session()}
     first = await api.chat(TIME, cozy=cozy)
     await api.chat(f"Thank you. {word}", cozy=cozy)

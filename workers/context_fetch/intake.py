@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice, takewhile
 
 import msgspec
 
@@ -60,8 +61,8 @@ def answerer(
     named = request.model.removeprefix(PERSONALITY_PREFIX) if request.model.startswith(PERSONALITY_PREFIX) else None
     asked = request.cozy.personality_id if request.cozy else None
     id = session_personality or asked or named
-    personality = personalities.get(id) if id else None
-    if id and personality is None:
+    personality = None if id is None else personalities.get(id)
+    if id is not None and personality is None:
         if id == asked:
             raise InvalidValue(f"There is no personality {id!r}.", param="cozy.personality_id")
         raise ModelNotFound(f"There is no model {request.model!r}.", param="model")
@@ -78,20 +79,29 @@ def matched(messages: Sequence[Message]) -> list[Message]:
     A call that was never answered leaves the message without its calls (or no message, if it said nothing); an answer
     nobody asked for is left out.
     """
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     asked: set[str] = set()
     whole: list[Message] = []
-    for message in messages:
-        if isinstance(message, AssistantMessage) and message.tool_calls:
-            ids = {call.id for call in message.tool_calls}
-            if ids <= answered:
-                asked |= ids
+    for position, message in enumerate(messages):
+        if isinstance(message, AssistantMessage):
+            asked = {call.id for call in message.tool_calls or ()}
+            if asked <= _answered_behind(messages, position):
                 whole.append(message)
-            elif text_of(message.content):
+                continue
+            asked = set()
+            if text_of(message.content):
                 whole.append(AssistantMessage(content=message.content))
-        elif not isinstance(message, ToolMessage) or message.tool_call_id in asked:
+        elif not isinstance(message, ToolMessage):
+            whole.append(message)
+        elif message.tool_call_id in asked:
+            asked.remove(message.tool_call_id)
             whole.append(message)
     return whole
+
+
+def _answered_behind(messages: Sequence[Message], position: int) -> set[str]:
+    """The calls answered between this message and the assistant's next. Ids are no guide beyond: servers repeat them."""
+    behind = takewhile(lambda message: not isinstance(message, AssistantMessage), islice(messages, position + 1, None))
+    return {message.tool_call_id for message in behind if isinstance(message, ToolMessage)}
 
 
 def fit(messages: Sequence[Message], tokens: int) -> list[Message]:
@@ -100,7 +110,7 @@ def fit(messages: Sequence[Message], tokens: int) -> list[Message]:
     start = len(messages)
     while start > 0 and (room := room - len(text_of(messages[start - 1].content))) >= 0:
         start -= 1
-    while 0 < start < len(messages) and not isinstance(messages[start], UserMessage):
+    while start < len(messages) and not isinstance(messages[start], UserMessage):
         start += 1
     return list(messages[start:])
 

@@ -30,6 +30,20 @@ def tool_calls_of(round: Round, listening: Listening) -> list[ToolCall]:
     return [call for call in calls if call.function.name in ours or not declared]
 
 
+def client_calls(round: Round, listening: Listening) -> dict[int, list[ToolCall]]:
+    """The calls that are the client's to make, by choice. A client that declared no tools has none."""
+    claimed, request = round.claimed, round.arrival.request
+    ours = {tool.function.name for tool in round.bundle.tools}
+    return {
+        choice: [
+            call
+            for call in listening.calls(claimed.turn_id, claimed.round, choice)
+            if request.tools and call.function.name not in ours
+        ]
+        for choice in range(request.n or 1)
+    }
+
+
 def reply_so_far(round: Round, writer: ReplyWriter, listening: Listening) -> Reply:
     """The measure of all that was shown, and what it cost: earlier rounds included."""
     claimed, bundle = round.claimed, round.bundle
@@ -90,7 +104,7 @@ def _metadata(
 ) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "model": round.bundle.choice.model,
-        "finish_reason": listening.finish_reasons.get(choice, "stop"),
+        "finish_reason": listening.finish_reason(choice, calls),
         "first_index": round.claimed.shown_index + 1,
     }
     if choice:

@@ -17,7 +17,7 @@ from schemas.replies import Failed, Finished
 from schemas.turns import TurnCompleted, TurnPrepared, TurnRequested, TurnState, TurnToolsCalled
 from workers.delivery import Fenced, Later
 from workers.engines.ai.pool import EnginePool
-from workers.generation.committing import assistant_messages, reply_so_far, tool_calls_of, tools_message
+from workers.generation.committing import assistant_messages, client_calls, reply_so_far, tool_calls_of, tools_message
 from workers.generation.listening import Listening
 from workers.generation.pace import Pace
 from workers.generation.partials import PartialKeeper
@@ -80,7 +80,7 @@ class Generation:
             writer.abandon()
             raise
         ours = tool_calls_of(round, listening)
-        if ours:
+        if ours and claimed.round < self.stage.config.tools.max_rounds:
             await self._call_tools(round, writer, listening, ours)
         else:
             await self._finish(round, writer, listening)
@@ -114,11 +114,11 @@ class Generation:
 
     async def _finish(self, round: Round, writer: ReplyWriter, listening: Listening) -> None:
         claimed = round.claimed
-        calls = {choice: listening.calls(claimed.turn_id, claimed.round, choice) for choice in listening.choices}
+        calls = client_calls(round, listening)
         writer.add([Piece(choice, tool_calls=found) for choice, found in calls.items() if found])
         await writer.seal()
         reply = reply_so_far(round, writer, listening)
-        reasons = [listening.finish_reasons.get(choice, "stop") for choice in range(round.arrival.request.n or 1)]
+        reasons = [listening.finish_reason(choice, found) for choice, found in calls.items()]
         messages = assistant_messages(round, writer, listening, calls)
         ended = await self.turns.finish(claimed, TurnState.COMPLETED, reply, messages, finish_reasons=reasons)
         if ended is None:

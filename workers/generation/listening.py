@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from schemas.ids import part_of
 from schemas.openai import FunctionCall, ToolCall, Usage
-from workers.engines.ai.chunks import Chunk, ToolCallDelta
+from workers.engines.ai.answer import ToolCallFold
+from workers.engines.ai.chunks import Chunk
 from workers.generation.writer import Piece
 
 CHARACTERS_PER_TOKEN = 4
@@ -17,19 +18,6 @@ def _storable(words: str | None) -> str:
     return words.replace("\0", "") if words else ""
 
 
-class _Call:
-    __slots__ = ("arguments", "id", "name")
-
-    def __init__(self) -> None:
-        self.id, self.name, self.arguments = "", "", ""
-
-    def add(self, delta: ToolCallDelta) -> None:
-        self.id = self.id or delta.id or ""
-        if delta.function:
-            self.name += _storable(delta.function.name)
-            self.arguments += _storable(delta.function.arguments)
-
-
 class Listening:
     """One model answer as it comes in. Tool calls are held back until they are whole."""
 
@@ -37,7 +25,7 @@ class Listening:
         self.finish_reasons: dict[int, str] = {}
         self.usage: Usage | None = None
         self.chunks_with_words = 0
-        self._calls: dict[int, dict[int, _Call]] = {}
+        self._calls: dict[int, ToolCallFold] = {}
 
     def hear(self, chunks: Sequence[Chunk]) -> list[Piece]:
         """What these chunks let us show."""
@@ -54,24 +42,26 @@ class Listening:
                     self.chunks_with_words += 1
                     pieces.append(Piece(choice.index, *words, None, choice.logprobs))
                 for call in delta.tool_calls or ():
-                    self._calls.setdefault(choice.index, {}).setdefault(call.index, _Call()).add(call)
+                    self._calls.setdefault(choice.index, ToolCallFold()).feed(call)
         return pieces
 
     def calls(self, turn_id: str, round: int, choice: int = 0) -> list[ToolCall]:
         """The whole calls of a choice, in the model's order. A call the server gave no id gets a deterministic one."""
-        found = self._calls.get(choice, {})
+        fold = self._calls.get(choice)
         return [
             ToolCall(
                 id=call.id or f"call_{part_of(turn_id, 'call', round, choice, index)[-12:]}",
-                function=FunctionCall(name=call.name, arguments=call.arguments),
+                function=FunctionCall(_storable(call.function.name), _storable(call.function.arguments)),
             )
-            for index, call in sorted(found.items())
+            for index, call in enumerate(fold.calls() if fold else ())
         ]
 
-    @property
-    def choices(self) -> list[int]:
-        """The choices that were heard of."""
-        return sorted({0, *self.finish_reasons, *self._calls})
+    def finish_reason(self, choice: int, calls: Sequence[ToolCall]) -> str:
+        """Why a choice ended, in OpenAI's words; `tool_calls` only where there are some for the client to make."""
+        if calls:
+            return "tool_calls"
+        said = self.finish_reasons.get(choice)
+        return said if said in ("length", "content_filter") else "stop"
 
     def usage_or_estimate(self, prompt_characters: int) -> Usage:
         """What the provider counted; where it said nothing, a chunk with words counts as one token."""

@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 MEASURE_SECONDS = 0.25
-IDLE, BUSY = 0.25, 0.75
+IDLE, BUSY = 0.1, 0.4
 """Share of one core: below the first nothing waits, above the second everything waits the whole window."""
 
 

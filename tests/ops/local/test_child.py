@@ -84,6 +84,11 @@ async def test_what_cannot_be_run_ends_with_127_and_says_why(tmp_path: Path) -> 
     assert "no-such-program: No such file or directory" in child.last_words()
 
 
+async def test_an_end_by_a_signal_without_a_name_is_told_by_its_number(tmp_path: Path) -> None:
+    child = await run_to_end(program(tmp_path, "import os; os.kill(os.getpid(), 40)"), 10)
+    assert child.describe_exit() == "was ended by signal 40"
+
+
 async def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
     child = await run_to_end(program(tmp_path, SAY_AND_WAIT), 0.2)
     assert child.describe_exit() == "was ended by SIGKILL"

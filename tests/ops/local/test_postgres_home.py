@@ -11,16 +11,16 @@ from ops.local.child import Program, run_to_end
 from ops.local.embedded import ServerFailed
 from ops.local.postgres_home import Account, can_reach, find_home, installed_programs, service_account
 
-NOBODY = Account(uid=65534, gid=65534)
+STRANGER = Account(uid=54321, gid=54321)
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL needs another user")
 
 
 def test_a_folder_below_a_closed_one_cannot_be_reached(folder: Path) -> None:
     (folder / "home" / "inner").mkdir(parents=True)
     (folder / "home").chmod(0o711)
-    assert can_reach(folder / "home" / "inner", NOBODY)
+    assert can_reach(folder / "home" / "inner", STRANGER)
     (folder / "home").chmod(0o710)
-    assert not can_reach(folder / "home" / "inner", NOBODY)
+    assert not can_reach(folder / "home" / "inner", STRANGER)
     ours = Account(uid=os.geteuid(), gid=os.getegid())
     assert can_reach(folder / "home" / "inner", ours)
 
@@ -30,7 +30,7 @@ def test_a_link_is_judged_by_where_it_leads(folder: Path) -> None:
     (folder / "open").mkdir(mode=0o755)
     (folder / "home" / "link").symlink_to(folder / "open")
     (folder / "home").chmod(0o700)
-    assert can_reach(folder / "home" / "link", NOBODY)
+    assert can_reach(folder / "home" / "link", STRANGER)
 
 
 def test_a_database_that_is_gone_is_not_replaced_by_an_empty_one(folder: Path) -> None:
