@@ -45,6 +45,7 @@ class ReplyReader:
         self._listener: Listener | None = None
         self._reconnects = bus.reconnects
         self._silences = 0
+        self._next_look = 0.0
         self._given_up: Fault | None = None
         self._left = False
 
@@ -84,12 +85,14 @@ class ReplyReader:
         while True:
             shown = await self._new()
             if shown:
-                self._silences = 0
+                self._silences, self._next_look = 0, 0.0
                 return shown
-            until = min(end, loop.time() + self._patience())
             if self._left or loop.time() >= end:
                 return []
-            if not await self._woken(until) and until < end:
+            # Counted over reads, whose timeouts may all be shorter.
+            self._next_look = self._next_look or loop.time() + self._patience()
+            if not await self._woken(min(end, self._next_look)) and loop.time() >= self._next_look:
+                self._next_look = 0.0
                 shown = await self._look_for_end()
                 if shown:
                     return shown
@@ -131,6 +134,8 @@ class ReplyReader:
             try:
                 shown += self._fold.feed(self._decode(data))
             except Gap:
+                if self._fold.stranded:
+                    return shown or await self._stored()
                 # What follows the gap is not lost: it is in the stream, or in this list, in that order.
                 self._heard = heard[position:] + self._heard
                 return shown or await self._close_gap()
@@ -193,8 +198,8 @@ class ReplyReader:
         return Failed(self._fold.epoch, self._fold.index, fault.record, "unread")
 
     def _hear(self, subject: str, data: bytes) -> None:
-        if self._let_go:
-            return
+        if self._let_go or (self._fold.stranded and not isinstance(self._decode(data), Finished | Failed)):
+            return  # to a stranded reader nothing but the end can be told
         self._heard.append(data)
         self._heard_bytes += len(data)
         if self._heard_bytes > BUFFERED_BYTES:

@@ -29,6 +29,8 @@ HEARTBEAT = 5.0
 MISSED = 2.5
 """Heartbeats that may be missed before the request counts as lost."""
 REFUSED_PAUSE = 0.25
+HANG_UP_SECONDS = 2.0
+"""How long the server may take to say that it will send no more."""
 
 
 class PullLoop:
@@ -50,6 +52,7 @@ class PullLoop:
         self._running: dict[asyncio.Task[None], Msg] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._heard = 0.0
+        self._anew = asyncio.Lock()
 
     @property
     def busy(self) -> int:
@@ -58,8 +61,7 @@ class PullLoop:
 
     async def start(self) -> None:
         """Begin to consume."""
-        self._inbox = self._bus.client.new_inbox()
-        self._subscription = await self._bus.client.subscribe(self._inbox, cb=self._on_message)
+        await self._listen()
         self._bus.on_reconnect.append(self._ask_anew)
         self._heard = asyncio.get_running_loop().time()
         await self._ask()
@@ -71,6 +73,9 @@ class PullLoop:
         Says how many were cancelled; they are given back at once, so that another worker goes on.
         """
         self._stopping = True
+        with contextlib.suppress(ValueError):
+            self._bus.on_reconnect.remove(self._ask_anew)
+        await self._hang_up()
         if self._running:
             await asyncio.wait(list(self._running), timeout=grace)
         left = list(self._running)
@@ -79,11 +84,23 @@ class PullLoop:
         await asyncio.gather(*left, return_exceptions=True)
         for task in self._tasks:
             task.cancel()
-        with contextlib.suppress(ValueError):
-            self._bus.on_reconnect.remove(self._ask_anew)
-        with contextlib.suppress(nats.errors.Error):
-            await self._subscription.unsubscribe()
         return len(left)
+
+    async def _listen(self) -> None:
+        self._inbox = self._bus.client.new_inbox()
+        self._subscription = await self._bus.client.subscribe(self._inbox, cb=self._on_message)
+
+    async def _hang_up(self) -> None:
+        """Hear out what the server has sent so far: what it still owes us it will not send any more."""
+        listening = self._subscription
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            async with asyncio.timeout(HANG_UP_SECONDS):
+                # Not nats-py's drain: its ping overtakes the unsubscribing, and what is sent between the two is lost.
+                await self._bus.client._send_unsubscribe(listening._id)
+                await self._bus.flush()
+                await listening._pending_queue.join()
+        with contextlib.suppress(nats.errors.Error):
+            await listening.unsubscribe()
 
     async def _ask(self) -> None:
         wanted = self._slots - len(self._running) - self._owed
@@ -97,8 +114,12 @@ class PullLoop:
             self._owed = 0  # the watch, or the reconnect, asks again
 
     async def _ask_anew(self) -> None:
-        self._owed = 0
-        await self._ask()
+        # On a new inbox: the server may still hold what was asked before, and would then send twice as much.
+        async with self._anew:
+            await self._hang_up()
+            await self._listen()
+            self._owed = 0
+            await self._ask()
 
     async def _on_message(self, message: Msg) -> None:
         self._heard = asyncio.get_running_loop().time()
@@ -106,7 +127,7 @@ class PullLoop:
             await self._on_status(message)
             return
         self._owed = max(0, self._owed - 1)
-        if self._stopping:
+        if self._stopping or len(self._running) >= self._slots:
             await message.nak()
             return
         task = asyncio.create_task(self._run(message))

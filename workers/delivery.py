@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
+import nats.errors
 import psycopg
 import structlog
 from nats.aio.msg import Msg
@@ -34,8 +35,22 @@ class Later(Exception):
         self.delay = delay
 
 
-INFRASTRUCTURE = (psycopg.OperationalError, psycopg.InterfaceError, BusUnavailable, TimeoutError, ConnectionError)
+INFRASTRUCTURE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    BusUnavailable,
+    nats.errors.Error,
+    TimeoutError,
+    ConnectionError,
+)
 """What is away comes back: these tries are unlimited and never counted against the turn."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether nothing but infrastructure is to blame; of work done side by side, for each failure of it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_away, error.exceptions))
+    return isinstance(error, INFRASTRUCTURE)
 
 
 def back_off(tries: int) -> float:
@@ -73,14 +88,15 @@ async def deliver(
         metrics.worked(stage, "handed_over")
         await message.nak()
         raise
-    except INFRASTRUCTURE as error:
-        outcome = "infrastructure"
-        log.warning("work_postponed", stage=stage, error=type(error).__name__, tries=tries)
-        await message.nak(delay=back_off(tries))
     except Exception as error:
-        outcome = "failed"
-        log.exception("work_failed", stage=stage, tries=tries)
-        await _settle_failure(message, event, error, poisoned)
+        if is_away(error):
+            outcome = "infrastructure"
+            log.warning("work_postponed", stage=stage, error=type(error).__name__, tries=tries)
+            await message.nak(delay=back_off(tries))
+        else:
+            outcome = "failed"
+            log.exception("work_failed", stage=stage, tries=tries)
+            await _settle_failure(message, event, error, poisoned)
     metrics.worked(stage, outcome)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config as AlembicConfig
 
@@ -46,7 +47,15 @@ def main(argv: list[str]) -> int:
     except configuration.ConfigError as error:
         print(error, file=sys.stderr)
         return 78
-    migrate(config.storage.database_url)
-    made = asyncio.run(make_streams(config.storage.nats_url, config.storage.lease))
+    try:
+        psycopg.connect(config.storage.database_url, connect_timeout=CONNECT_SECONDS).close()
+        migrate(config.storage.database_url)
+        made = asyncio.run(make_streams(config.storage.nats_url, config.storage.lease))
+    except psycopg.OperationalError as error:
+        print(f"release: the database cannot be reached: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    except TimeoutError:
+        print(f"release: NATS cannot be reached: no answer within {CONNECT_SECONDS} s", file=sys.stderr)
+        return 1
     print(f"database: at the newest revision; streams made: {', '.join(made) or 'none, all were there'}")
     return 0

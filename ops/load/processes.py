@@ -89,7 +89,7 @@ class Watch:
         # The first sample of an entry only says where counting starts.
         self._last = {}
         await self._take()
-        self._before = self._before or self._last
+        self._before = self._before or dict(self._last)
         self._task = asyncio.create_task(self._keep_taking())
 
     async def __aexit__(self, *_: object) -> None:

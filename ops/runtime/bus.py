@@ -174,15 +174,18 @@ class Bus:
         return Listener(self.client, subscription)
 
     async def flush(self, timeout: float = 1.0) -> None:
-        """Wait until the server has seen what was sent so far."""
+        """Wait until the server has seen what was sent so far, and we have heard what it had sent by then."""
         with contextlib.suppress(nats.errors.Error, TimeoutError):
+            # nats-py's own flush sends its ping ahead of what is still pending.
+            await self.client._flush_pending(force_flush=True)
             await self.client.flush(int(timeout) or 1)
 
     async def close(self) -> None:
         """Send what is pending and leave."""
         self._closing = True
         await self.flush()
-        await self.client.close()
+        with contextlib.suppress(nats.errors.Error, OSError):  # the server is away, and what is pending goes with us
+            await self.client.close()
 
     async def _on_error(self, error: Exception) -> None:
         # Must never raise: nats-py would stop reading and say nothing. An outage brings one error an attempt.

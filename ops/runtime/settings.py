@@ -62,7 +62,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     error_details: bool = False
     """Whether an error's `details` are told to the caller. In development and test: true."""
     stream_grace: Seconds = 120.0
-    """Seconds open streams have to end when the gateway is told to stop. In development and test: 8."""
+    """Seconds open streams have to end when the gateway is told to stop. In development and test: 7."""
     caller_cache_ttl: Seconds = 30.0
     """Seconds a caller once looked up is served without asking again."""
     caller_stale_ttl: Seconds = 300.0
@@ -205,7 +205,7 @@ NAMESPACES: dict[str, type[msgspec.Struct]] = {
 
 _AT_THE_DESK: dict[str, dict[str, Any]] = {
     "app": {"drain_seconds": 7.0},
-    "api": {"error_details": True, "stream_grace": 8.0},
+    "api": {"error_details": True, "stream_grace": 7.0},
     "storage": {"lease": 3.0, "sweep_after": 8.0},
 }
 DEFAULTS_OF: dict[str, dict[str, dict[str, Any]]] = {

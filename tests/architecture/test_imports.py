@@ -25,7 +25,7 @@ def test_imports_go_only_down() -> None:
         ("schemas/a.py", "from ops.runtime import bus"),
         ("ops/runtime/a.py", "import workers.stage"),
         ("ops/runtime/a.py", "from ops.local import files"),
-        ("gateway/a.py", "from workers.storage.turns import Turns"
+        ("gateway/a.py", "from workers.storage.turns import Turns"),
         ("workers/a.py", "def f():\n    import gateway.app"),
         ("workers/a.py", "from ops import commands"),
         ("workers/a.py", "from ops.local.files import FileLock"),

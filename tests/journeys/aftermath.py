@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from typing import Any
 
+import aiohttp
+import msgspec
 import psycopg
 
 from ops.runtime.bus import Bus
 from schemas.streams import DEAD_LETTERS, TURNS
-from tests.journeys.stack import Stack, until
+from tests.journeys.api import Api
+from tests.journeys.stack import KEY, STOP_SECONDS, Stack, until
 
+SAID_HONESTLY = "stored_reply_differs"
+"""Bus and worker died at once, and with them what a reader had seen: logged as an error, and told to the reader."""
 SETTLING = 15.0
 """Seconds: as long as a message may wait for its worker's lease to end, twice."""
 NEVER = {
@@ -42,6 +49,33 @@ async def assert_all_ended_well(stack: Stack) -> None:
         return not found
 
     await until(nothing_wrong, SETTLING, lambda: f"after all was said: {found}")
+
+
+def assert_nothing_went_wrong_within(stack: Stack) -> None:
+    """No process of ours logged an error: what happened to it came from outside, and was borne."""
+    events: Counter[str] = Counter()
+    for path in stack.logs.iterdir():
+        for line in path.read_text(errors="replace").splitlines():
+            if '"level":"error"' in line or '"level":"critical"' in line:
+                said = msgspec.json.decode(line)
+                if said["event"] == SAID_HONESTLY:
+                    continue
+                events[f"{path.name}: {said['event']} {said.get('error', said.get('exception', ''))}"] += 1
+    assert dict(events) == {}
+
+
+async def assert_stops_in_time(stack: Stack) -> None:
+    """Ended as Ctrl-C ends it, with a reply under way that takes longer than anyone waits."""
+    endless = {"x-scripted-tokens": "1000", "x-scripted-gap-ms": "100"}
+    async with aiohttp.ClientSession() as http:
+        reader = asyncio.create_task(Api(http, stack.url, KEY).stream("Go on for ever.", headers=endless))
+        await asyncio.sleep(0.5)
+        took = await stack.stop()
+        stream = await reader
+    assert took < STOP_SECONDS
+    assert not (stack.data_dir / "run.json").exists()
+    assert stream.error is not None
+    assert stream.error["code"] == "ENGINE_OVERLOADED"
 
 
 async def _wrong(stack: Stack) -> dict[str, Any]:

@@ -9,10 +9,14 @@ import aiohttp
 import pytest
 from openai import AsyncOpenAI
 
-from tests.journeys.aftermath import assert_all_ended_well
+from tests.journeys.aftermath import (
+    assert_all_ended_well,
+    assert_nothing_went_wrong_within,
+    assert_stops_in_time,
+)
 from tests.journeys.api import Api, Upstream
 from tests.journeys.canaries import Canaries
-from tests.journeys.stack import ADMIN_KEY, KEY, STOP_SECONDS, Stack
+from tests.journeys.stack import ADMIN_KEY, KEY, Stack
 
 SETTINGS = {
     "COZY_ENGINES__GENERATION__IDLE_TIMEOUT": "2",
@@ -36,12 +40,11 @@ async def stack(servers_folder: Path, canaries: Canaries) -> AsyncIterator[Stack
         await stack.start()
         yield stack
         await assert_all_ended_well(stack)
-        took = await stack.stop()
+        await assert_stops_in_time(stack)
     finally:
         await stack.kill()
-    assert took < STOP_SECONDS
-    assert not (stack.data_dir / "run.json").exists()
     assert canaries.found_in(stack.logs) == []
+    assert_nothing_went_wrong_within(stack)
 
 
 @pytest.fixture(scope="session")

@@ -51,14 +51,16 @@ class Stack:
         return self.data_dir / "logs"
 
     async def start(self) -> None:
-        """Start everything and wait until it says that it is ready. Raises AssertionError with its last words."""
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        """Start everything, again at the same address, and wait until it says that it is ready.
+
+        Raises AssertionError with its last words.
+        """
+        self.url = self.url or f"http://127.0.0.1:{free_port()}"
         with self.output.open("wb") as out:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "ops", "up"),
                 cwd=PROJECT,
-                env={**self.environment, "PORT": str(port)},
+                env={**self.environment, "PORT": self.url.rpartition(":")[2]},
                 stdout=out,
                 stderr=out,
                 start_new_session=True,

@@ -83,6 +83,21 @@ async def test_without_the_records_worker_sessions_are_refused_within_three_seco
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
 
 
+async def test_a_chat_that_nobody_accepts_is_refused_after_ten_seconds_and_never_answered(
+    stack: Stack, api: Api
+) -> None:
+    session_id = await api.session()
+    stack.signal("context_fetch", signal.SIGSTOP)
+    try:
+        answer = await api.chat("Anyone?", cozy={"session_id": session_id})
+    finally:
+        stack.signal("context_fetch", signal.SIGCONT)
+    assert (answer.status, answer.error["code"]) == (503, "STORAGE_UNAVAILABLE")
+    assert int(answer.headers["retry-after"]) >= 1
+    await api.chat("Now?", cozy={"session_id": session_id})
+    assert [message["content"] for message in await api.messages(session_id)][::2] == ["Now?"]
+
+
 async def test_a_killed_records_worker_is_waited_for_or_refused_in_time(stack: Stack, api: Api) -> None:
     before = stack.signal("records", signal.SIGKILL)
     restarted = asyncio.create_task(stack.until_restarted(before))

@@ -244,5 +244,23 @@ async def test_a_busy_session_may_refuse(api: Api, upstream: Upstream, word: str
     assert len(await api.messages(session_id)) == 2
 
 
+async def test_a_reply_that_fails_lets_the_next_message_go_on(api: Api, upstream: Upstream, word: str) -> None:
+    session_id = await api.session()
+    breaks = {"x-scripted-fail": "cut", "x-scripted-fail-after": "8", "x-scripted-gap-ms": "50"}
+    first = asyncio.create_task(api.stream(f"First {word}.", cozy={"session_id": session_id}, headers=breaks))
+    await until(lambda: _asked(upstream, word), 5, lambda: "the first was never asked")
+    second = await api.chat("Second.", cozy={"session_id": session_id})
+    assert (await first).error is not None
+    assert 'You said: "Second."' in second.text
+
+
+async def test_a_result_that_no_call_asked_for_is_refused(api: Api) -> None:
+    session_id = await api.session()
+    result = [{"role": "tool", "tool_call_id": "call_never_made", "content": "42"}]
+    answer = await api.chat(result, cozy={"session_id": session_id})
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "VALIDATION_VALUE", "messages")
+    assert await api.messages(session_id) == []
+
+
 async def _asked(upstream: Upstream, word: str) -> bool:
     return bool(await upstream.asked(word))

@@ -7,7 +7,6 @@ from itertools import product
 from typing import Any
 
 import msgspec
-import pytest
 
 from schemas.context import ContextBundle, ModelChoice
 from schemas.faults import EngineFailed

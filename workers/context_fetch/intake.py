@@ -99,7 +99,7 @@ def matched(messages: Sequence[Message]) -> list[Message]:
 
 
 def _answered_behind(messages: Sequence[Message], position: int) -> set[str]:
-    """The calls answered between this message and the assistant's next. Ids are no guide beyond: servers repeat them."""
+    """The calls answered before the assistant speaks again. Beyond, an id is no guide: servers use it once more."""
     behind = takewhile(lambda message: not isinstance(message, AssistantMessage), islice(messages, position + 1, None))
     return {message.tool_call_id for message in behind if isinstance(message, ToolMessage)}
 

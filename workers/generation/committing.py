@@ -51,7 +51,10 @@ def reply_so_far(round: Round, writer: ReplyWriter, listening: Listening) -> Rep
     usage = listening.usage_or_estimate(asked + sum(map(len, bundle.system)))
     if taken_over := sum(delta.tokens for delta in round.prefix.said):
         # The server counted what a dead owner had said as prompt; to the user it is part of the reply.
-        usage = usage.plus(Usage(prompt_tokens=-min(taken_over, usage.prompt_tokens), completion_tokens=taken_over))
+        moved = min(taken_over, usage.prompt_tokens) if listening.usage else 0
+        usage = usage.plus(
+            Usage(prompt_tokens=-moved, completion_tokens=taken_over, total_tokens=taken_over - moved),
+        )
     if claimed.usage:
         usage = msgspec.convert(claimed.usage, Usage).plus(usage)
     return Reply(

@@ -36,10 +36,11 @@ class PartialKeeper:
         """Store what has grown, for ever."""
         while True:
             await asyncio.sleep(EVERY_SECONDS)
-            grown = [(writer, claimed) for writer, claimed in self._open.items() if self._has_grown(writer)]
+            grown = {writer: writer.index for writer in self._open if self._has_grown(writer)}
             if grown:
-                await self._turns.keep_partial([_partial(writer, claimed) for writer, claimed in grown])
-                self._kept.update({writer: writer.index for writer, _ in grown})
+                await self._turns.keep_partial([_partial(writer, self._open[writer]) for writer in grown])
+                # One that has ended meanwhile is not to be remembered.
+                self._kept.update({writer: index for writer, index in grown.items() if writer in self._open})
 
     def _has_grown(self, writer: ReplyWriter) -> bool:
         return writer.index > self._kept.get(writer, writer.began_at)

@@ -9,7 +9,7 @@ from ops.runtime.bus import Bus
 from ops.runtime.replay import replay
 from schemas import codec, subjects
 from schemas.openai import ChatRequest
-from schemas.replies import Delta, Fence, Frame, Gap, ReplyFold
+from schemas.replies import Delta, Fence, Frame, Gap, Progress, ReplyFold
 from schemas.streams import REPLIES
 from workers.storage.turn_rows import Claimed
 
@@ -45,19 +45,19 @@ async def read_prefix(bus: Bus, claimed: Claimed) -> Prefix:
     subject = subjects.reply(claimed.shard, claimed.turn_id)
     fence = codec.encode(Fence(claimed.epoch))
     receipt = await bus.store(subject, fence, msg_id=f"{claimed.turn_id}.fence.{claimed.epoch}")
-    fold, said, lost = ReplyFold(), [], False
+    fold, said, heard_of = ReplyFold(), [], claimed.shown_index
     decode = codec.decoder(Frame).decode
     async for sequence, data in replay(bus, REPLIES.name, subject):
         if sequence >= receipt.seq:
             break
+        frame = decode(data)
         try:
-            shown = fold.feed(decode(data))
+            shown = fold.feed(frame)
         except Gap:
-            lost = True
+            heard_of = max(heard_of, 0 if isinstance(frame, Fence | Progress) else frame.index)
             continue
-        lost = False
         said += [event for event in shown if isinstance(event, Delta) and event.index > claimed.shown_index]
-    lost = lost or fold.index < claimed.shown_index
+    lost = fold.stranded or fold.index < heard_of
     log.info("taken_over", attempt=claimed.attempts, events=len(said), lost=lost)
     return Prefix(index=fold.index, length=fold.length, digest=fold.digest, said=tuple(said), lost=lost)
 

@@ -128,17 +128,23 @@ class ReplyWriter:
     async def heal(self) -> None:
         """Send everything again where any of it may have been lost on the way. Raises BusUnavailable."""
         await self._quiet()
-        if self._doubtful or self._bus.reconnects != self._reconnects:
+        if self._doubtful or self._bus.reconnects != self._reconnects or not self._bus.connected:
             await self._snapshot()
 
     async def tell(self, end: Finished | Failed) -> None:
         """Send what is left and the end, in that order. Raises BusUnavailable."""
+        before = self._bus.reconnects
         await self.heal()
         for delta in self._rest:
             await self._publish(delta)
         if self._doubtful:
             await self._snapshot()
-        await self._bus.store(self._subject, codec.encode(end), msg_id=f"{self.turn_id}.end.{end.epoch}")
+        message_id = f"{self.turn_id}.end.{end.epoch}"
+        await self._bus.store(self._subject, codec.encode(end), msg_id=message_id)
+        if self._bus.reconnects != before:
+            # An outage fell in between, and may have taken the words but not the end.
+            await self._snapshot()
+            await self._bus.store(self._subject, codec.encode(end), msg_id=f"{message_id}.again")
 
     async def _quiet(self) -> None:
         self._pace.leave(self)

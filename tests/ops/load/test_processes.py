@@ -82,6 +82,7 @@ async def test_growth_of_the_gateway_is_its_peak_less_what_it_had_before_for_eac
         # A look leaves nothing to wait for but its figures.
         while watching.processes(tokens=1, streams=100).each[0].rss_peak_kb < before + 78_000:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        assert watching.processes(tokens=1, streams=100).each[0].rss_before_kb == before
         del held
     found = watching.processes(tokens=1, streams=100)
     [gateway] = found.each

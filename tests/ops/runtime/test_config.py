@@ -23,7 +23,7 @@ def test_development_is_open_and_quick(folder: ConfigFolder) -> None:
     assert loaded.api.error_details
     assert loaded.api.page_enabled
     assert loaded.security.dev_keys
-    assert (loaded.storage.lease, loaded.api.stream_grace, loaded.app.drain_seconds) == (3, 8, 7)
+    assert (loaded.storage.lease, loaded.api.stream_grace, loaded.app.drain_seconds) == (3, 7, 7)
 
 
 def test_the_test_environment_is_quick_without_development_s_keys_and_page(folder: ConfigFolder) -> None:

@@ -65,7 +65,8 @@ def test_events_of_several_rounds_follow_each_other() -> None:
 @pytest.mark.parametrize("seen", range(len(SHOWN) + 1))
 def test_a_reader_that_has_seen_a_part_gets_exactly_the_rest(seen: int) -> None:
     fold = ReplyFold()
-    for frame in (Start(3, 0), *SHOWN[:2], Start(5, 2, 2), *SHOWN[2:]):
+    live: list[Frame] = [Start(3, 0), *SHOWN[:2], Start(5, 2, 2), *SHOWN[2:]]
+    for frame in live:
         if fold.index < seen:
             fold.feed(frame)
     assert fold.index == seen

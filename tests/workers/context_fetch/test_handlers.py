@@ -1,0 +1,188 @@
+"""A turn arrives: its gateway hears the verdict, and what is accepted is prepared for generation."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from ops.runtime.bus import Bus
+from ops.runtime.config import Config
+from ops.runtime.personalities import PersonalitySet
+from schemas import codec, subjects
+from schemas.context import ContextBundle
+from schemas.faults import EngineTimeout, ModelNotFound
+from schemas.ids import new_id
+from schemas.openai import AssistantMessage, UserMessage
+from schemas.replies import Failed
+from schemas.turns import Accepted, Refused, TurnPrepared, TurnReleased, TurnRequested, TurnState, Verdict
+from tests.workers.asked import asked, chat, claimed, column, finish
+from tests.workers.sent import events, frames
+from tests.workers.storage.rows import add_session
+from workers.context_fetch.acceptance import Acceptance
+from workers.context_fetch.handlers import ContextFetch
+from workers.endings import Endings
+from workers.engines.tools.shelf import ToolShelf
+from workers.storage.turns import Turns
+
+
+def door_with(config: Config, bus: Bus, turns: Turns) -> ContextFetch:
+    return ContextFetch(Acceptance(turns, config, ToolShelf()), turns, Endings(turns, bus), bus)
+
+
+@pytest.fixture
+def door(config: Config, bus: Bus, turns: Turns) -> ContextFetch:
+    return door_with(config, bus, turns)
+
+
+@pytest.fixture
+async def session_id(turns: Turns, user_id: str) -> str:
+    return await add_session(turns.database, user_id, personality_id="tutor")
+
+
+async def verdict_on(door: ContextFetch, arrival: TurnRequested) -> Verdict | None:
+    """Let the turn arrive, and hear what its gateway is told."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    listener = await door.bus.listen(arrival.verdict_subject, lambda _, data: heard.put_nowait(data))
+    await door.on_turn_arrival(arrival)
+    await door.bus.flush()
+    await listener.close()
+    assert heard.qsize() <= 1
+    return codec.decoder(Verdict).decode(heard.get_nowait()) if heard.qsize() else None
+
+
+async def prepared(bus: Bus) -> list[str]:
+    return [event.turn_id for event in await events(bus, subjects.TURN_PREPARED, TurnPrepared)]
+
+
+async def released(bus: Bus) -> list[str]:
+    return [event.turn_id for event in await events(bus, subjects.TURN_REQUESTED, TurnReleased)]
+
+
+def to(session_id: str, user_id: str, words: str = "Hi") -> TurnRequested:
+    return asked(user_id, chat(words, cozy={"session_id": session_id}))
+
+
+async def test_an_accepted_turn_is_told_and_handed_on(door: ContextFetch, user_id: str, bus: Bus) -> None:
+    arrival = asked(user_id)
+    verdict = await verdict_on(door, arrival)
+    assert isinstance(verdict, Accepted)
+    assert (verdict.turn_id, verdict.attached) == (arrival.turn_id, False)
+    assert await prepared(bus) == [arrival.turn_id]
+
+
+async def test_a_refused_turn_is_told_and_leaves_nothing(
+    door: ContextFetch, user_id: str, bus: Bus, turns: Turns
+) -> None:
+    arrival = asked(user_id, chat(model="gpt-x"))
+    verdict = await verdict_on(door, arrival)
+    assert isinstance(verdict, Refused)
+    assert verdict.fault.code == ModelNotFound.code
+    assert await turns.find(arrival.turn_id) is None
+    assert await prepared(bus) == []
+    assert await frames(bus, arrival.turn_id) == []
+
+
+async def test_a_turn_that_comes_too_late_is_not_taken(
+    door: ContextFetch, user_id: str, bus: Bus, turns: Turns
+) -> None:
+    arrival = asked(user_id)
+    arrival = msgspec.structs.replace(arrival, expires_at=arrival.asked_at - 1)
+    assert await verdict_on(door, arrival) is None
+    assert await turns.find(arrival.turn_id) is None
+
+
+async def test_a_turn_that_comes_again_is_told_again_and_handed_on_once(
+    door: ContextFetch, user_id: str, bus: Bus
+) -> None:
+    arrival = asked(user_id)
+    for attached in (False, True):
+        verdict = await verdict_on(door, arrival)
+        assert isinstance(verdict, Accepted)
+        assert verdict.attached is attached
+    assert await prepared(bus) == [arrival.turn_id]
+
+
+async def test_a_turn_that_waits_is_told_so_and_not_handed_on(
+    door: ContextFetch, user_id: str, bus: Bus, session_id: str
+) -> None:
+    first, second = to(session_id, user_id), to(session_id, user_id)
+    await verdict_on(door, first)
+    assert isinstance(await verdict_on(door, second), Accepted)
+    assert await prepared(bus) == [first.turn_id]
+    assert await released(bus) == []
+
+
+async def test_a_turn_whose_time_has_come_knows_the_reply_it_waited_for(
+    door: ContextFetch, user_id: str, bus: Bus, session_id: str, turns: Turns
+) -> None:
+    first, second = to(session_id, user_id, "one"), to(session_id, user_id, "two")
+    for arrival in (first, second):
+        await verdict_on(door, arrival)
+    await finish(turns, await claimed(turns, first.turn_id), "re one")
+    await door.endings.release(session_id)
+    assert await released(bus) == [second.turn_id]
+    await door.on_turn_arrival(TurnReleased(turn_id=second.turn_id))
+    assert await prepared(bus) == [first.turn_id, second.turn_id]
+    bundle = codec.decode((await claimed(turns, second.turn_id)).bundle, ContextBundle)
+    said = [UserMessage(content="one"), AssistantMessage(content="re one"), UserMessage(content="two")]
+    assert [*bundle.history, *bundle.incoming] == said
+    assert bundle.personality_id == "tutor"
+
+
+async def test_a_turn_that_queued_just_as_the_one_before_it_ended_is_released_by_itself(
+    door: ContextFetch, user_id: str, bus: Bus, session_id: str, turns: Turns
+) -> None:
+    first, second = to(session_id, user_id), to(session_id, user_id)
+    await verdict_on(door, first)
+    held = await claimed(turns, first.turn_id)
+    verdict, state = await door.acceptance.accept(second)
+    assert state is TurnState.QUEUED
+    await finish(turns, held)
+    await door._go_on(verdict, state)
+    assert await released(bus) == [second.turn_id]
+
+
+async def test_a_release_that_is_told_twice_prepares_once(
+    door: ContextFetch, user_id: str, bus: Bus, session_id: str, turns: Turns
+) -> None:
+    first, second = to(session_id, user_id), to(session_id, user_id)
+    for arrival in (first, second):
+        await verdict_on(door, arrival)
+    await finish(turns, await claimed(turns, first.turn_id))
+    await door.endings.release(session_id)
+    for _ in range(2):
+        await door.on_turn_arrival(TurnReleased(turn_id=second.turn_id))
+    assert await prepared(bus) == [first.turn_id, second.turn_id]
+
+
+async def test_a_release_of_a_turn_that_has_moved_on_or_is_unknown_does_nothing(
+    door: ContextFetch, user_id: str, bus: Bus, turns: Turns
+) -> None:
+    arrival = asked(user_id)
+    await verdict_on(door, arrival)
+    await claimed(turns, arrival.turn_id)
+    for turn_id in (arrival.turn_id, new_id()):
+        await door.on_turn_arrival(TurnReleased(turn_id=turn_id))
+    assert await prepared(bus) == [arrival.turn_id]
+
+
+async def test_a_waiting_turn_that_nobody_can_answer_any_more_fails_and_the_next_one_goes_on(
+    config: Config, user_id: str, bus: Bus, session_id: str, turns: Turns
+) -> None:
+    door = door_with(config, bus, turns)
+    arrivals = [to(session_id, user_id) for _ in range(3)]
+    for arrival in arrivals:
+        await verdict_on(door, arrival)
+    await turns.fail(arrivals[0].turn_id, EngineTimeout().record)
+    await door.endings.release(session_id)
+    without = PersonalitySet({id: each for id, each in config.personalities.by_id.items() if id != "tutor"})
+    poorer = door_with(msgspec.structs.replace(config, personalities=without), bus, turns)
+    await poorer.on_turn_arrival(TurnReleased(turn_id=arrivals[1].turn_id))
+    end = (await frames(bus, arrivals[1].turn_id))[-1]
+    assert isinstance(end, Failed)
+    assert end.fault.code == ModelNotFound.code
+    assert await released(bus) == [arrivals[1].turn_id, arrivals[2].turn_id]
+    states = await column(turns.database, "SELECT state AS value FROM turns ORDER BY ord")
+    assert states == ["failed", "failed", "accepted"]

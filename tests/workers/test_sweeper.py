@@ -1,0 +1,136 @@
+"""Whatever happened, a turn that stands still is driven again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from ops.runtime.bus import Bus
+from ops.runtime.config import Config
+from schemas import codec, subjects
+from schemas.turns import TurnPrepared, TurnReleased, TurnState, TurnToolsCalled
+from tests.workers.asked import OWNER, alive, claimed, in_session, let_age, prepared
+from tests.workers.sent import events
+from tests.workers.storage.rows import add_session, add_turn
+from workers.endings import Endings
+from workers.storage.turns import SWEEP_LOCK, Turns
+from workers.sweeper import Sweeper
+
+LONG = 1000.0
+
+
+@pytest.fixture
+def sweeper(turns: Turns, bus: Bus, config: Config) -> Sweeper:
+    return Sweeper(turns, Endings(turns, bus), bus, config.storage)
+
+
+async def standing(turns: Turns, user_id: str, state: TurnState, round: int = 0) -> str:
+    """A turn that has stood in this state for long."""
+    session_id = await add_session(turns.database, user_id)
+    turn_id = await add_turn(turns.database, user_id, session_id, state=state.value, round=round)
+    await let_age(turns.database, turn_id, LONG)
+    return turn_id
+
+
+async def test_a_prepared_turn_is_handed_to_generation_again(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await standing(turns, user_id, TurnState.PREPARED, round=2)
+    assert await sweeper.sweep() == 1
+    driven = await events(bus, subjects.TURN_PREPARED, TurnPrepared)
+    assert driven == [TurnPrepared(turn_id=turn_id, round=2)]
+
+
+async def test_a_reply_whose_owner_died_is_handed_to_generation_again(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await prepared(turns, user_id)
+    await alive(turns)
+    await claimed(turns, turn_id)
+    await let_age(turns.database, turn_id, LONG)
+    assert await sweeper.sweep() == 0
+    await turns.give_up_lease(OWNER)
+    assert await sweeper.sweep() == 1
+    assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == [TurnPrepared(turn_id=turn_id)]
+
+
+async def test_a_released_turn_is_announced_again(sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus) -> None:
+    turn_id = await standing(turns, user_id, TurnState.ACCEPTED)
+    await sweeper.sweep()
+    assert await events(bus, subjects.TURN_REQUESTED, TurnReleased) == [TurnReleased(turn_id=turn_id)]
+
+
+async def test_a_round_of_calls_is_handed_to_the_tools_again(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await standing(turns, user_id, TurnState.CALLING_TOOLS, round=1)
+    await sweeper.sweep()
+    driven = await events(bus, subjects.TURN_TOOLS_CALLED, TurnToolsCalled)
+    assert driven == [TurnToolsCalled(turn_id=turn_id, round=1)]
+
+
+async def test_a_session_whose_queue_stands_still_is_moved(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    session_id = await add_session(turns.database, user_id)
+    turn_id = await in_session(turns, user_id, session_id, state=TurnState.QUEUED, bundle=None)
+    await let_age(turns.database, turn_id, LONG)
+    assert await sweeper.sweep() == 1
+    assert await events(bus, subjects.TURN_REQUESTED, TurnReleased) == [TurnReleased(turn_id=turn_id)]
+
+
+async def test_what_moves_is_let_be(sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus) -> None:
+    await prepared(turns, user_id)
+    await standing(turns, user_id, TurnState.AWAITING_APPROVAL)
+    await standing(turns, user_id, TurnState.COMPLETED)
+    assert await sweeper.sweep() == 0
+    assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == []
+
+
+async def test_a_message_that_the_stream_remembers_is_driven_again_all_the_same(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await standing(turns, user_id, TurnState.PREPARED)
+    event, subject = TurnPrepared(turn_id=turn_id), subjects.turn_event(subjects.TURN_PREPARED, 0)
+    await bus.store(subject, codec.encode(event), msg_id=f"{turn_id}.prepared.0")
+    for _ in range(2):
+        assert await sweeper.sweep() == 1
+        await let_age(turns.database, turn_id, LONG)
+    assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == [event] * 3
+
+
+async def test_a_turn_is_driven_once_in_a_while_and_not_at_each_sweep(
+    sweeper: Sweeper, turns: Turns, user_id: str
+) -> None:
+    await standing(turns, user_id, TurnState.PREPARED)
+    assert [await sweeper.sweep() for _ in range(3)] == [1, 0, 0]
+
+
+async def test_who_is_not_the_one_that_sweeps_drives_nothing(sweeper: Sweeper, turns: Turns, user_id: str) -> None:
+    await standing(turns, user_id, TurnState.PREPARED)
+    async with turns.database.transaction() as held:
+        await held.run("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": SWEEP_LOCK})
+        assert await sweeper.sweep() == 0
+    assert await sweeper.sweep() == 1
+
+
+async def test_many_sweepers_at_once_drive_a_turn_once(turns: Turns, user_id: str, bus: Bus, sweeper: Sweeper) -> None:
+    for _ in range(5):
+        await standing(turns, user_id, TurnState.PREPARED)
+    assert sum(await asyncio.gather(*(sweeper.sweep() for _ in range(3)))) == 5
+    assert len(await events(bus, subjects.TURN_PREPARED, TurnPrepared)) == 5
+
+
+async def test_it_sweeps_again_and_again(turns: Turns, user_id: str, bus: Bus, config: Config) -> None:
+    often = msgspec.structs.replace(config.storage, sweep_interval=0.01)
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    subject = subjects.turn_event(subjects.TURN_PREPARED, 0)
+    await bus.listen(subject, lambda _, data: heard.put_nowait(data))
+    running = asyncio.create_task(Sweeper(turns, Endings(turns, bus), bus, often).run())
+    for _ in range(2):
+        turn_id = await standing(turns, user_id, TurnState.PREPARED)
+        async with asyncio.timeout(5):
+            assert codec.decode(await heard.get(), TurnPrepared).turn_id == turn_id
+    running.cancel()

@@ -1,0 +1,149 @@
+"""A round of calls: run side by side, committed in order, and the model speaks again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from ops.runtime.bus import Bus
+from ops.runtime.config import Config
+from schemas import subjects
+from schemas.ids import new_id
+from schemas.replies import Progress
+from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
+from tests.workers.asked import OTHER, alive, column
+from tests.workers.sent import events, frames
+from tests.workers.tool_execution.toolbox import Watched, calling
+from workers.delivery import Fenced, Later, is_away
+from workers.engines.tools.shelf import ToolShelf
+from workers.stage import Stage
+from workers.storage.database import Database
+from workers.storage.turns import Turns
+from workers.tool_execution.calls import CallRunner
+from workers.tool_execution.handlers import ToolExecution
+
+RESULTS = "SELECT content AS value FROM messages WHERE role = 'tool' ORDER BY ord"
+MakeDoor = Callable[..., ToolExecution]
+
+
+@pytest.fixture
+def make_door(config: Config, bus: Bus, turns: Turns) -> MakeDoor:
+    """Tool workers with these tools."""
+
+    def made(*tools: Watched, database: Database | None = None) -> ToolExecution:
+        stage = Stage("tool_execution", config, bus, database or turns.database)
+        return ToolExecution(stage, CallRunner(stage.turns, ToolShelf(tools), timeout=60))
+
+    return made
+
+
+def called(turn_id: str, round: int = 0) -> TurnToolsCalled:
+    return TurnToolsCalled(turn_id=turn_id, round=round)
+
+
+async def test_results_are_committed_in_the_order_of_the_calls_whoever_is_first(
+    make_door: MakeDoor, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    slow, quick = Watched("slow"), Watched("quick")
+    turn_id = await calling(turns, user_id, ("slow", '{"do": "wait", "say": "1"}'), ("quick", '{"say": "2"}'))
+    work = asyncio.create_task(make_door(slow, quick).on_tools_called(called(turn_id)))
+    await asyncio.gather(slow.started.wait(), quick.started.wait())
+    slow.go_on.set()
+    await work
+    assert await column(turns.database, RESULTS) == ["1", "2"]
+    stand = await turns.stand(turn_id)
+    assert stand is not None
+    assert (stand.state, stand.round) == (TurnState.PREPARED, 1)
+    prepared = await events(bus, subjects.TURN_PREPARED, TurnPrepared)
+    assert prepared == [TurnPrepared(turn_id=turn_id, round=1)]
+
+
+async def test_progress_is_shown_as_the_claim_s_owner(
+    make_door: MakeDoor, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await calling(turns, user_id, ("tea", "{}"))
+    await make_door(Watched("tea")).on_tools_called(called(turn_id))
+    shown = [Progress(2, "tea", "c1", state) for state in ("running", "done")]
+    assert await frames(bus, turn_id) == shown
+
+
+async def test_one_tool_that_breaks_does_not_break_the_others(make_door: MakeDoor, turns: Turns, user_id: str) -> None:
+    turn_id = await calling(turns, user_id, ("tea", '{"do": "break"}'), ("tea", '{"say": "hot"}'))
+    await make_door(Watched("tea")).on_tools_called(called(turn_id))
+    assert await column(turns.database, RESULTS) == ["The tool broke. Answer without it.", "hot"]
+
+
+async def test_a_tool_the_bundle_does_not_name_is_denied(make_door: MakeDoor, turns: Turns, user_id: str) -> None:
+    pay = Watched("pay")
+    turn_id = await calling(turns, user_id, ("tea", "{}"))
+    await turns.database.run("UPDATE tool_calls SET name = 'pay'", {})
+    await make_door(Watched("tea"), pay).on_tools_called(called(turn_id))
+    assert pay.effects == []
+    assert await column(turns.database, "SELECT status AS value FROM tool_calls") == ["denied"]
+
+
+async def test_calls_in_the_hands_of_who_lives_are_left_for_later(
+    make_door: MakeDoor, turns: Turns, user_id: str, config: Config
+) -> None:
+    turn_id = await calling(turns, user_id, ("tea", "{}"))
+    await alive(turns, OTHER)
+    await turns.claim_tools(turn_id, 0, OTHER)
+    with pytest.raises(Later) as later:
+        await make_door(Watched("tea")).on_tools_called(called(turn_id))
+    assert later.value.delay == config.storage.lease / 2
+
+
+async def test_an_owner_that_was_followed_meanwhile_commits_nothing(
+    make_door: MakeDoor, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    slow = Watched("slow")
+    turn_id = await calling(turns, user_id, ("slow", '{"do": "wait"}'))
+    work = asyncio.create_task(make_door(slow).on_tools_called(called(turn_id)))
+    await slow.started.wait()
+    assert await turns.claim_tools(turn_id, 0, OTHER) is not None
+    slow.go_on.set()
+    with pytest.raises(Fenced):
+        await work
+    assert await column(turns.database, RESULTS) == []
+    assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == []
+
+
+async def test_a_round_that_was_committed_and_not_handed_on_is_handed_on(
+    make_door: MakeDoor, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await calling(turns, user_id, ("tea", "{}"))
+    held = await turns.claim_tools(turn_id, 0, OTHER)
+    assert held is not None
+    assert await turns.finish_tools(held, [(new_id(), "c1", "hot")])
+    tea = Watched("tea")
+    await make_door(tea).on_tools_called(called(turn_id))
+    assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == [TurnPrepared(turn_id=turn_id, round=1)]
+    assert tea.effects == []
+
+
+async def test_a_turn_nobody_knows_and_an_old_round_are_let_go(
+    make_door: MakeDoor, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await calling(turns, user_id, ("tea", "{}"))
+    for event in (called(new_id()), called(turn_id, round=5)):
+        await make_door(Watched("tea")).on_tools_called(event)
+    assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == []
+
+
+async def test_a_database_that_goes_away_during_the_calls_is_no_fault_of_the_turn(
+    make_door: MakeDoor, turns: Turns, user_id: str, database_url: str
+) -> None:
+    own = await Database.open(database_url, size=2, name="cut-off")
+    slow = Watched("slow")
+    turn_id = await calling(turns, user_id, ("slow", '{"do": "wait"}'))
+    work = asyncio.create_task(make_door(slow, database=own).on_tools_called(called(turn_id)))
+    await slow.started.wait()
+    await own.close()
+    slow.go_on.set()
+    with pytest.raises(ExceptionGroup) as raised:
+        await work
+    assert is_away(raised.value)
+    assert raised.group_contains(psycopg.OperationalError)
