@@ -13,6 +13,8 @@ from litestar.handlers import HTTPRouteHandler
 from gateway.records_client import Records
 from gateway.services import Services, services_of
 from ops.runtime.bus import BusUnavailable
+from schemas import codec, subjects
+from schemas.engines import EnginesHealth
 from schemas.faults import Fault
 from schemas.records import Ping, Pong
 
@@ -35,7 +37,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether chats can be had: `unusable` without bus or database, `degraded` where only a part is missing."""
+    """Whether chats can be had: `unusable` without bus or database, `degraded` where another part is missing."""
 
     status: Status
     dependencies: dict[str, Dependency]
@@ -44,7 +46,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def judged(dependencies: dict[str, Dependency]) -> Status:
     """What the state of the dependencies means for whoever wants to chat.
 
-    Without the records worker known callers still chat (degraded), and the database is unknown, not away.
+    Without the records worker known callers still chat (degraded), and the database is unknown, not away. Without a
+    model server turns are accepted and their replies fail, or another provider answers: degraded.
     """
     if any(dependencies[name].status == "away" for name in ("nats", "database")):
         return "unusable"
@@ -53,8 +56,10 @@ def judged(dependencies: dict[str, Dependency]) -> Status:
 
 async def look(services: Services) -> Report:
     """Ask every dependency, side by side, for a second at most."""
-    nats, (records, database) = await asyncio.gather(_nats(services), _records(services.records))
-    dependencies = {"nats": nats, "records": records, "database": database}
+    nats, (records, database), engines = await asyncio.gather(
+        _nats(services), _records(services.records), _engines(services)
+    )
+    dependencies = {"nats": nats, "records": records, "database": database, **engines}
     return Report(status=judged(dependencies), dependencies=dependencies)
 
 
@@ -84,6 +89,20 @@ async def _records(records: Records) -> tuple[Dependency, Dependency]:
         Dependency(status="ok", latency_ms=_since(began)),
         Dependency(status="ok", latency_ms=round(pong.database_ms, 2)),
     )
+
+
+async def _engines(services: Services) -> dict[str, Dependency]:
+    """The generation workers, and each model server as they see it: `engines.<provider>`."""
+    began = time.perf_counter()
+    try:
+        found = codec.decode(await services.bus.ask(subjects.ENGINES_HEALTH, b"", PATIENCE), EnginesHealth)
+    except (BusUnavailable, Fault):
+        return {"generation": Dependency(status="away")}
+    told = {"generation": Dependency(status="ok", latency_ms=_since(began))}
+    for name, health in found.providers.items():
+        status: State = "ok" if health.ok else "away"
+        told[f"engines.{name}"] = Dependency(status=status, latency_ms=health.latency_ms)
+    return told
 
 
 class Looking:

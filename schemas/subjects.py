@@ -14,6 +14,10 @@ CALLERS_REVOKED = "callers.revoked"
 """Broadcast without storage: forget what you know of this key or user."""
 
 
+ENGINES_HEALTH = "engines.health"
+"""A question to the generation workers: how are the model servers? Answered with EnginesHealth."""
+
+
 def shard_of(session_id: str, shards: int) -> int:
     """The shard of a session: the same on every process for the same count of shards."""
     return zlib.crc32(session_id.encode()) % shards

@@ -127,6 +127,10 @@ class Stage:
             fed_by_credits(subscriber, self.bus, TURNS.name, spec.stage, slots=slots, alive=alive, grace=grace)
         )
 
+    def answers(self, subject: str, answer: Callable[[Any], Awaitable[bytes]]) -> None:
+        """Answer questions on a subject; of all processes of the stage one gets each."""
+        self.broker.subscriber(subject, queue=self.name, decoder=_as_it_is)(answer)
+
     def also(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run something beside the events until the process stops."""
         self._tasks.append(asyncio.create_task(self._forever(task)))

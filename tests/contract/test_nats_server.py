@@ -65,6 +65,7 @@ async def test_frames_are_told_on_in_the_order_in_which_they_are_stored(bus: Bus
     await asyncio.gather(*(write(writer, name) for name, writer in enumerate(writers)))
     async with asyncio.timeout(10):
         live = [await heard.get() for _ in range(2 * count)]
+    # What was told on has been stored: no receipt is needed.
     stored = [data async for _, data in replay(bus, REPLIES.name, subjects.reply(0, turn_id))]
     assert live == stored
     for name in range(2):
@@ -109,6 +110,18 @@ async def test_a_receipt_for_a_frame_says_where_it_lies(bus: Bus) -> None:
     receipts = [await bus.store(subject, b"%d" % i, msg_id=None) for i in range(3)]
     stored = [(sequence, data) async for sequence, data in replay(bus, REPLIES.name, subject)]
     assert stored == [(receipt.seq, b"%d" % i) for i, receipt in enumerate(receipts)]
+
+
+async def test_a_receipt_means_that_all_that_was_published_before_is_stored(bus: Bus) -> None:
+    """Without a receipt it is only on its way: a fence is stored behind everything that came before it."""
+    for _ in range(5):
+        subject = subjects.reply(0, new_id())
+        for i in range(300):
+            await bus.publish(subject, b"%d" % i * 100)
+        fence = await bus.store(subject, b"fence", msg_id=None)
+        stored = [sequence async for sequence, _ in replay(bus, REPLIES.name, subject)]
+        assert len(stored) == 301
+        assert stored[-1] == fence.seq
 
 
 async def test_a_work_queue_forgets_what_is_acknowledged(bus: Bus, jetstream: JetStreamContext) -> None:

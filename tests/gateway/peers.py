@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from ops.runtime.bus import Bus
 from schemas import codec, subjects
+from schemas.engines import EngineHealth, EnginesHealth
 from schemas.faults import AuthInvalid, Fault, NotFound
 from schemas.ids import part_of
 from schemas.openai import Usage
@@ -117,6 +118,28 @@ class AskedTurn:
     async def _say(self, frame: Frame) -> None:
         self._fold.feed(frame)
         await self._bus.publish(subjects.live(0, self.requested.turn_id), codec.encode(frame))
+
+
+class EnginesPeer:
+    """Answers for the generation workers how the model servers are."""
+
+    def __init__(self, **providers: EngineHealth) -> None:
+        self.said = EnginesHealth(providers=providers)
+        self._bus: Bus | None = None
+
+    async def open(self, url: str) -> None:
+        """Begin to answer."""
+        self._bus = await Bus.connect(url, "engines-peer")
+        await self._bus.client.subscribe(subjects.ENGINES_HEALTH, cb=self._hear)
+        await self._bus.flush()
+
+    async def close(self) -> None:
+        """Be gone."""
+        if self._bus is not None:
+            await self._bus.close()
+
+    async def _hear(self, message: Msg) -> None:
+        await message.respond(codec.encode(self.said))
 
 
 class StagesPeer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,25 @@ import pytest
 from gateway import health
 from gateway.health import Dependency, judged
 from ops.local.embedded_nats import EmbeddedNats
+from schemas.engines import EngineHealth, EnginesHealth
 from schemas.faults import StorageUnavailable
 from schemas.records import Ping, Pong
 from tests.gateway.conftest import Running, connected, records_peer, running
-from tests.gateway.peers import RecordsPeer
+from tests.gateway.peers import EnginesPeer, RecordsPeer
 
 
 @pytest.fixture(autouse=True)
 def _look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "KEPT", 0.0)
+
+
+@pytest.fixture
+async def engines(nats: EmbeddedNats) -> AsyncIterator[EnginesPeer]:
+    """Generation workers whose only model server is well."""
+    peer = EnginesPeer(scripted=EngineHealth(ok=True, latency_ms=1.0))
+    await peer.open(nats.url)
+    yield peer
+    await peer.close()
 
 
 def states(nats: Any, records: Any, database: Any) -> dict[str, Dependency]:
@@ -41,13 +52,29 @@ def test_what_is_missing_decides_what_can_be_had(found: tuple[str, str, str], st
     assert judged(states(*found)) == status
 
 
-async def test_all_is_well(gateway: Running, records: RecordsPeer) -> None:
+async def test_all_is_well(gateway: Running, records: RecordsPeer, engines: EnginesPeer) -> None:
     records.answers[Ping] = lambda _: Pong(database_ms=1.25)
     status, _, body = await gateway.call("GET", "/health", headers={})
     assert (status, body["status"]) == (200, "ok")
-    assert set(body["dependencies"]) == {"nats", "records", "database"}
+    assert set(body["dependencies"]) == {"nats", "records", "database", "generation", "engines.scripted"}
     assert body["dependencies"]["database"] == {"status": "ok", "latency_ms": 1.25}
     assert body["dependencies"]["nats"]["latency_ms"] > 0
+
+
+async def test_a_model_server_that_is_away_is_named(
+    gateway: Running, records: RecordsPeer, engines: EnginesPeer
+) -> None:
+    records.answers[Ping] = lambda _: Pong(database_ms=1.25)
+    engines.said = EnginesHealth(providers={"ollama": EngineHealth(ok=False, code="ENGINE_TIMEOUT")})
+    status, _, body = await gateway.call("GET", "/health", headers={})
+    assert (status, body["status"]) == (200, "degraded")
+    assert body["dependencies"]["engines.ollama"] == {"status": "away"}
+
+
+async def test_without_a_generation_worker_it_is_degraded(gateway: Running, records: RecordsPeer) -> None:
+    records.answers[Ping] = lambda _: Pong(database_ms=1.25)
+    _, _, body = await gateway.call("GET", "/health", headers={})
+    assert (body["status"], body["dependencies"]["generation"]) == ("degraded", {"status": "away"})
 
 
 async def test_a_database_that_is_away_makes_it_unusable(gateway: Running, records: RecordsPeer) -> None:

@@ -56,7 +56,7 @@ async def test_the_request_to_copy_streams_a_reply(stack: Stack) -> None:
 async def test_health_names_every_dependency(api: Api) -> None:
     health = await api.call("GET", "/health")
     assert (health.status, health.body["status"]) == (200, "ok")
-    assert set(health.body["dependencies"]) == {"nats", "records", "database"}
+    assert set(health.body["dependencies"]) == {"nats", "records", "database", "generation", "engines.scripted"}
 
 
 @pytest.mark.usefixtures("frozen_records")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from itertools import count
 from pathlib import Path
@@ -90,8 +91,11 @@ async def test_twice_changes_nothing(empty_url: str) -> None:
         assert await (await connection.execute("SELECT name FROM users")).fetchall() == [("ann",)]
 
 
-async def test_two_releases_at_once_take_turns(empty_url: str) -> None:
-    await asyncio.gather(*(asyncio.to_thread(migrate, empty_url) for _ in range(2)))
+async def test_releases_at_once_take_turns(empty_url: str) -> None:
+    program = "import sys; from ops.commands.release import migrate; migrate(sys.argv[1])"
+    releases = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, empty_url) for _ in range(3)]
+    async with asyncio.timeout(60):
+        assert [await each.wait() for each in releases] == [0, 0, 0]
     assert await tables(empty_url) == TABLES | {"alembic_version"}
 
 

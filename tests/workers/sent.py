@@ -20,8 +20,9 @@ async def events(bus: Bus, event: str, kind: type[T], shard: int = 0) -> list[T]
 
 
 async def frames(bus: Bus, turn_id: str, shard: int = 0) -> list[Frame]:
-    """What the stream has of a reply, oldest first."""
-    await bus.flush()
+    """What the stream has of a reply, oldest first: all that this bus has sent, and that others have flushed."""
+    # The server stores what was published in its own time, and in order: a receipt means that all before it is there.
+    await bus.store(subjects.reply(shard, "until-here"), b"", msg_id=None)
     decode = codec.decoder(Frame).decode
     return [decode(data) async for _, data in replay(bus, REPLIES.name, subjects.reply(shard, turn_id))]
 

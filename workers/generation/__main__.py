@@ -6,9 +6,11 @@ import asyncio
 import sys
 
 from ops.runtime import process
+from schemas import subjects
 from schemas.streams import GENERATION
 from schemas.turns import TurnPrepared
 from workers.engines.ai.pool import EnginePool
+from workers.generation.engine_health import EngineWatch
 from workers.generation.handlers import Generation
 from workers.generation.pace import Pace
 from workers.generation.partials import PartialKeeper
@@ -25,6 +27,9 @@ async def main(stopping: asyncio.Event) -> None:
     partials, pace = PartialKeeper(stage.turns), Pace(settings.generation.merge_window_max)
     door = Generation(stage, engines, partials, pace)
     stage.on(GENERATION, TurnPrepared, door.on_turn_prepared, slots=settings.generation.max_parallel_turns)
+    watch = EngineWatch(engines)
+    stage.answers(subjects.ENGINES_HEALTH, watch.answer)
+    stage.also(watch.run)
     stage.also(partials.run)
     stage.also(pace.measure)
     await stage.serve(stopping)

@@ -18,7 +18,7 @@ async def stored(bus: Bus, count: int) -> str:
     for i in range(count):
         await bus.publish(subject, b"%d" % i)
         await bus.publish(other, b"other")
-    await bus.flush()
+    await bus.store(other, b"and a receipt, so that all is there", msg_id=None)
     return subject
 
 
@@ -56,8 +56,7 @@ async def test_what_nobody_has_said_is_nothing(bus: Bus) -> None:
 async def test_a_large_message_is_read_whole(bus: Bus) -> None:
     subject = subjects.reply(0, new_id())
     for size in (3_000_000, 1, 3_000_000):
-        await bus.publish(subject, b"x" * size)
-    await bus.flush()
+        await bus.store(subject, b"x" * size, msg_id=None)
     assert [len(data) for _, data in await read(bus, subject)] == [3_000_000, 1, 3_000_000]
 
 

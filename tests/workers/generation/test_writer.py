@@ -197,6 +197,7 @@ async def test_after_an_outage_everything_is_sent_again(bus: Bus, own_bus: Bus, 
     for word in ("a", "b", "c"):
         await writer.say([Piece(0, word)])
     await own_bus.flush()
+    assert len(await frames_of(bus, claimed)) == 3
     await lose(bus, 2)
     await cut_off(own_bus)
     await writer.say([Piece(0, "d")])

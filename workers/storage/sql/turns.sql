@@ -51,8 +51,10 @@ FOR UPDATE;
 
 -- name: session_busy
 -- Whether a turn of a locked session is still to be answered. Asked after the lock: what it waited for is seen only then.
+-- In two questions, since each of the two has its index.
 SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = %(session_id)s
-    AND state IN ('queued', 'accepted', 'prepared', 'generating', 'calling_tools')) AS busy;
+        AND state IN ('accepted', 'prepared', 'generating', 'calling_tools'))
+    OR EXISTS (SELECT 1 FROM turns WHERE session_id = %(session_id)s AND state = 'queued') AS busy;
 
 -- name: find_turn
 -- A turn as its acceptance left it, for a message that comes again.
