@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -71,7 +72,7 @@ async def deliver(
     process stops): given back at once. Anything else counts as a failure of the turn itself; `poisoned` is told and
     says whether it was the last one (then the turn has been failed and the message is dropped).
     """
-    tries = message.metadata.num_delivered
+    tries, began = message.metadata.num_delivered, time.monotonic()
     if tries > 1:
         metrics.redelivered(stage)
     outcome = "done"
@@ -97,7 +98,7 @@ async def deliver(
             outcome = "failed"
             log.exception("work_failed", stage=stage, tries=tries)
             await _settle_failure(message, event, error, poisoned)
-    metrics.worked(stage, outcome)
+    metrics.worked(stage, outcome, time.monotonic() - began)
 
 
 async def _settle_failure(

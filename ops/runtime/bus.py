@@ -17,6 +17,8 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.js.errors import APIError, NoStreamResponseError
 
+from ops.runtime import metrics
+
 log = structlog.get_logger()
 
 RECONNECT_WAIT = 0.25
@@ -160,6 +162,7 @@ class Bus:
             except (nats.errors.Error, TimeoutError, NoStreamResponseError, APIError, msgspec.DecodeError) as error:
                 if asyncio.get_running_loop().time() + RECONNECT_WAIT > end:
                     raise BusUnavailable(type(error).__name__) from error
+                metrics.published_again()
                 await asyncio.sleep(RECONNECT_WAIT)
                 continue
             if receipt.error:

@@ -25,7 +25,7 @@ STAGE_WORK = Counter("cozy_stage_work_total", "Messages a stage worked on, by ou
 STAGE_SECONDS = Histogram("cozy_stage_seconds", "How long a stage worked on one message.", ["stage"], buckets=_REPLY)
 REDELIVERIES = Counter("cozy_redeliveries_total", "Messages that came to a stage again.", ["stage"])
 DEAD_LETTERS = Counter("cozy_dead_letters_total", "Messages set aside for good.", ["stage"])
-BACKLOG = Gauge("cozy_queue_backlog", "Messages that wait for a stage.", ["stage"])
+BACKLOG = Gauge("cozy_queue_backlog", "Messages that wait for a stage or are in its hands.", ["stage"])
 SWEPT = Counter("cozy_swept_turns_total", "Turns that stood still and were driven again.")
 PUBLISH_RETRIES = Counter("cozy_publish_retries_total", "Publishes made again: the stream's receipt did not come.")
 
@@ -83,6 +83,21 @@ def record_not_sent() -> None:
 def tool_called(tool: str, outcome: str) -> None:
     """A tool of ours was called."""
     TOOL_CALLS.labels(tool, outcome).inc()
+
+
+def tool_ran(tool: str, seconds: float) -> None:
+    """A tool of ours was at work, whatever came of it."""
+    TOOL_SECONDS.labels(tool).observe(seconds)
+
+
+def backlog(stage: str, messages: int) -> None:
+    """So many messages wait for a stage or are in its hands."""
+    BACKLOG.labels(stage).set(messages)
+
+
+def published_again() -> None:
+    """The stream's receipt for a message did not come in time."""
+    PUBLISH_RETRIES.inc()
 
 
 def swept(turns: int) -> None:

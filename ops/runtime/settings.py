@@ -28,8 +28,6 @@ class App(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     environment: Environment = "production"
     """`development`, `test` or `production`; several defaults depend on it. Default: APP_ENV."""
-    data_dir: str = ".data"
-    """Folder for what is kept on this machine. Default: DATA_DIR."""
     drain_seconds: Seconds = 120.0
     """Seconds a worker told to stop has to finish the turns in its hands. In development and test: 7."""
     instance: str = ""
@@ -221,7 +219,6 @@ DEFAULTS_OF: dict[str, dict[str, dict[str, Any]]] = {
 
 PLAIN_VARIABLES: dict[str, tuple[str, str]] = {
     "APP_ENV": ("app", "environment"),
-    "DATA_DIR": ("app", "data_dir"),
     "PORT": ("api", "port"),
     "DATABASE_URL": ("storage", "database_url"),
     "NATS_URL": ("storage", "nats_url"),

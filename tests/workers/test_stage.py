@@ -14,8 +14,7 @@ from structlog.testing import capture_logs
 from ops.runtime.bus import Bus
 from ops.runtime.config import Config
 from schemas import subjects
-from schemas.faults import EngineFailed, Fault
-from schemas.ids import new_id
+from schemas.faults import EngineFailed
 from schemas.replies import Failed, Fence
 from schemas.streams import MEMORY_WRITEBACK
 from schemas.turns import TurnCompleted, TurnReleased, TurnState
@@ -198,24 +197,6 @@ async def test_what_is_away_for_long_never_poisons_a_turn(works: Works, bus: Bus
     assert await dead_letters(bus, STAGE) == []
 
 
-async def test_poison_of_a_turn_nobody_knows_is_let_be_and_others_go_on(works: Works, bus: Bus) -> None:
-    """There is no row to count in; the message is given back until it is too old for its stage."""
-    seen = Seen()
-
-    async def work(event: TurnCompleted) -> None:
-        await seen.work(event)
-        if event.turn_id != "good":
-            raise Fault
-
-    with capture_logs():
-        running = await works(work, slots=1, poison_tries=2)
-        await post(bus, new_id(), "good")
-        while await seen.next() != "good":
-            pass
-        await running.stop()
-    assert await dead_letters(bus, STAGE) == []
-
-
 async def leases(database: Database) -> list[str]:
     return await column(database, "SELECT worker_id AS value FROM leases WHERE expires_at > now()")
 
@@ -299,9 +280,3 @@ async def test_what_runs_beside_the_events_is_begun_again_when_it_breaks(
     broken = [line for line in logs if line["event"] == "background_task_failed"]
     assert broken
     assert "words" not in str(broken)
-
-
-async def test_its_health_asks_both_servers(works: Works) -> None:
-    stage = (await works(nothing)).stage
-    assert await stage._nats_answers() == {}
-    assert await stage._database_answers() == {}

@@ -8,6 +8,7 @@ import sys
 from ops.runtime import process
 from schemas.streams import MEMORY_WRITEBACK
 from schemas.turns import TurnCompleted
+from workers.backlog import Backlog
 from workers.memory_writeback.handlers import MemoryWriteback
 from workers.stage import Stage
 from workers.storage.memory import MemoryShelf
@@ -23,6 +24,7 @@ async def main(stopping: asyncio.Event) -> None:
     door = MemoryWriteback(MemoryShelf(stage.database))
     stage.on(MEMORY_WRITEBACK, TurnCompleted, door.on_turn_completed, slots=SLOTS)
     stage.also(Sweeper(stage.turns, stage.endings, stage.bus, stage.config.storage).run)
+    stage.also(Backlog(stage.bus).run)
     await stage.serve(stopping)
 
 

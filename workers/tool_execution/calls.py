@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 import structlog
@@ -35,7 +36,9 @@ class CallRunner:
         first = await self._turns.start_call(call.id)
         if not first and not tool.idempotent:
             return await self._record(call, "unknown", UNKNOWN_OUTCOME)
+        began = time.monotonic()
         status, answer = await self._attempt(tool, call)
+        metrics.tool_ran(call.name, time.monotonic() - began)
         return await self._record(call, status, answer)
 
     async def _attempt(self, tool: RunnableTool, call: AskedCall) -> tuple[str, str]:
