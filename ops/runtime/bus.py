@@ -180,7 +180,8 @@ class Bus:
         """Wait until the server has seen what was sent so far, and we have heard what it had sent by then."""
         with contextlib.suppress(nats.errors.Error, TimeoutError):
             # nats-py's own flush sends its ping ahead of what is still pending.
-            await self.client._flush_pending(force_flush=True)
+            async with asyncio.timeout(timeout):
+                await self.client._flush_pending(force_flush=True)
             await self.client.flush(int(timeout) or 1)
 
     async def close(self) -> None:

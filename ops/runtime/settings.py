@@ -159,7 +159,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Where PostgreSQL is. Default: DATABASE_URL. A password comes from the environment: ${NAME}."""
     nats_url: str = "nats://127.0.0.1:4222"
     """Where NATS is; several servers separated by commas. Default: NATS_URL."""
-    pool_size: Annotated[int, Meta(ge=1, le=1000)] = 8
+    pool_size: Annotated[int, Meta(ge=1, le=1000)] = 16
     """Most database connections of one process."""
     statement_timeout: Seconds = 5.0
     """Seconds one statement may take."""

@@ -19,6 +19,8 @@ from tests.journeys.canaries import Canaries
 from tests.journeys.stack import ADMIN_KEY, KEY, Stack
 
 SETTINGS = {
+    # A worker that is frozen needs another to take its turns over, and to be fenced off by.
+    "COZY_POOLS": "generation=2",
     "COZY_ENGINES__GENERATION__IDLE_TIMEOUT": "2",
     "COZY_ENGINES__GENERATION__FIRST_TOKEN_TIMEOUT": "4",
     # Short enough for a test to see one, and longer than the gaps of every stream that is not to have any.

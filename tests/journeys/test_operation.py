@@ -35,7 +35,7 @@ async def text_at(http: aiohttp.ClientSession, url: str) -> tuple[int, str]:
 
 async def test_everything_started_is_listed(stack: Stack) -> None:
     entries = read_run_file(stack.data_dir / "run.json")
-    assert {entry.name for entry in entries} == {"nats", "postgres", "scripted", "gateway", *STAGES}
+    assert {entry.name for entry in entries} == {"nats", "postgres", "scripted", "gateway", "generation.2", *STAGES}
     assert stack.entry("gateway").url == stack.url
 
 

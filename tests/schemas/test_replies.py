@@ -96,6 +96,14 @@ def test_reading_the_stream_again_at_any_time_shows_nothing_twice(story: Story, 
     assert reader.events == Reader().read(story.stored).events
 
 
+@given(stories())
+def test_reading_again_what_was_read_raises_no_gap(story: Story) -> None:
+    under_way = [frame for frame in story.stored if frame is not story.end]
+    reader = Reader().read(under_way)
+    if not reader.gaps:
+        assert reader.read(under_way).gaps == 0
+
+
 @given(stories(), st.data())
 def test_a_reader_that_let_live_frames_go_catches_up_from_the_stream(story: Story, data: st.DataObject) -> None:
     reader, there = Reader(), 0

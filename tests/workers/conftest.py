@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
 import pytest
 
 from ops.runtime import config as configuration
+from ops.runtime.bus import Bus
 from ops.runtime.config import Config
+from schemas.streams import MEMORY_WRITEBACK
+from schemas.turns import TurnCompleted
 from tests import properties
+from tests.workers.jobs import STAGE
+from tests.workers.stages import Running, Work, Works
 from tests.workers.storage.rows import add_user
+from workers.stage import Stage
 from workers.storage.database import Database
 from workers.storage.turns import Turns
 
@@ -30,3 +40,25 @@ def turns(database: Database) -> Turns:
 async def user_id(database: Database) -> str:
     """Somebody who asks."""
     return await add_user(database, "ann")
+
+
+@pytest.fixture
+async def works(config: Config, nats_url: str, bus: Bus, database_url: str) -> AsyncIterator[Works]:
+    """Stages of their own connections, as processes have them."""
+    running: list[Running] = []
+
+    async def start(work: Work, *, slots: int = 4, drain: float = 5, **storage: Any) -> Running:
+        own = msgspec.structs.replace(
+            config,
+            app=msgspec.structs.replace(config.app, drain_seconds=drain),
+            storage=msgspec.structs.replace(config.storage, **storage),
+        )
+        database = await Database.open(database_url, size=4, name="stage")
+        stage = Stage(STAGE, own, await Bus.connect(nats_url, "stage"), database)
+        stage.on(MEMORY_WRITEBACK, TurnCompleted, work, slots=slots)
+        running.append(Running(stage))
+        return running[-1]
+
+    yield start
+    for each in running:
+        await each.stop()

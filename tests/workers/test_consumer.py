@@ -173,6 +173,8 @@ async def test_a_consumer_that_was_made_anew_is_asked_again(
     starts: Starts, hands: Hands, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "REFUSED_PAUSE", 0.01)
+    # A request that reaches the server in the moment of the deletion is answered by nobody: the watch finds out.
+    monkeypatch.setattr(consumer, "HEARTBEAT", 0.2)
     await starts(hands.take, 1)
     jetstream = bus.client.jetstream()
     await jetstream.delete_consumer(TURNS.name, STAGE)

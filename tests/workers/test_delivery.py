@@ -81,9 +81,13 @@ async def test_what_must_wait_comes_again_and_not_before_its_time(message: Msg, 
 
 
 async def test_what_another_owns_is_left_alone(message: Msg, bus: Bus) -> None:
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+    listener = await bus.listen("$JS.ACK.>", lambda _, data: said.put_nowait(data))
     before = counted("fenced")
     judge = await settle(message, raising(Fenced()))
     assert await standing(bus) == (0, 1)
+    await listener.close()
+    assert said.empty()
     assert judge.asked == []
     assert counted("fenced") == before + 1
 

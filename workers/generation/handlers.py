@@ -25,6 +25,7 @@ from workers.generation.prompt import model_call
 from workers.generation.rounds import Round
 from workers.generation.takeover import Prefix, may_continue, read_prefix
 from workers.generation.writer import Piece, ReplyWriter
+from workers.insisting import insist
 from workers.stage import Stage
 from workers.storage.turn_rows import Claimed
 
@@ -107,7 +108,8 @@ class Generation:
         await writer.flush()
         await writer.heal()
         message, rows = tools_message(round, writer, calls)
-        if not await self.turns.call_tools(claimed, reply_so_far(round, writer, listening), message, rows):
+        reply = reply_so_far(round, writer, listening)
+        if not await insist(lambda: self.turns.call_tools(claimed, reply, message, rows)):
             raise Fenced
         event = TurnToolsCalled(turn_id=claimed.turn_id, round=claimed.round)
         await self._say_tools_called(event, claimed.shard)
@@ -120,7 +122,9 @@ class Generation:
         reply = reply_so_far(round, writer, listening)
         reasons = [listening.finish_reason(choice, found) for choice, found in calls.items()]
         messages = assistant_messages(round, writer, listening, calls)
-        ended = await self.turns.finish(claimed, TurnState.COMPLETED, reply, messages, finish_reasons=reasons)
+        ended = await insist(
+            lambda: self.turns.finish(claimed, TurnState.COMPLETED, reply, messages, finish_reasons=reasons)
+        )
         if ended is None:
             raise Fenced
         finished = Finished(
@@ -143,7 +147,7 @@ class Generation:
         await writer.seal()
         reply = reply_so_far(round, writer, listening)
         messages = assistant_messages(round, writer, listening, {}, state=state) if writer.said else []
-        ended = await self.turns.finish(claimed, state, reply, messages, fault=fault)
+        ended = await insist(lambda: self.turns.finish(claimed, state, reply, messages, fault=fault))
         if ended is None:
             raise Fenced
         log.warning("reply_failed", code=fault.code, attempt=claimed.attempts, events=writer.index)

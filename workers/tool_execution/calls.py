@@ -11,6 +11,7 @@ import structlog
 from ops.runtime import metrics
 from workers.engines.tools.port import RunnableTool, ToolFailed
 from workers.engines.tools.shelf import ToolShelf
+from workers.insisting import insist
 from workers.storage.turn_rows import AskedCall
 from workers.storage.turns import Turns
 
@@ -58,7 +59,7 @@ class CallRunner:
 
     async def _record(self, call: AskedCall, status: str, answer: str) -> str:
         answer = answer.replace("\0", "")  # PostgreSQL keeps no U+0000
-        await self._turns.end_call(call.id, status, answer)
+        await insist(lambda: self._turns.end_call(call.id, status, answer))
         metrics.tool_called(call.name if status != "denied" else "unknown", status)
         log.info("tool_called", tool=call.name if status != "denied" else None, outcome=status)
         return answer

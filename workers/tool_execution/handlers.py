@@ -12,6 +12,7 @@ from schemas.ids import part_of
 from schemas.replies import Progress
 from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
 from workers.delivery import Fenced, Later
+from workers.insisting import insist
 from workers.stage import Stage
 from workers.storage.turn_rows import AskedCall, ToolsClaimed
 from workers.tool_execution.calls import CallRunner
@@ -40,7 +41,7 @@ class ToolExecution:
             (part_of(claimed.turn_id, "result", claimed.round, position), call.call_id, task.result())
             for position, (call, task) in enumerate(zip(calls, running, strict=True))
         ]
-        if not await self.turns.finish_tools(claimed, results):
+        if not await insist(lambda: self.turns.finish_tools(claimed, results)):
             raise Fenced
         await self._say_prepared(event.turn_id, claimed.shard, event.round + 1)
 

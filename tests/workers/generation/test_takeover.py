@@ -65,7 +65,7 @@ async def test_a_prefix_read_twice_is_the_same_up_to_its_fence(bus: Bus) -> None
     claimed = taking_over()
     await publish(bus, claimed, *SAID[:2])
     first = await read_prefix(bus, claimed)
-    await publish(bus, claimed, SAID[2])
+    await publish(bus, claimed, SAID[2], Fence(3), Start(3, 2, 3), Delta(3, 3, "x"))
     assert await read_prefix(bus, claimed) == first
 
 

@@ -131,10 +131,10 @@ def test_merging_never_moves_a_word_before_a_thought(said: list[tuple[int, bool]
 
 
 async def test_words_that_arrive_together_travel_together(bus: Bus, claimed: Claimed, writer: ReplyWriter) -> None:
-    await writer.say([Piece(0, "a"), Piece(0, "b"), Piece(1, "x"), Piece(0, "c")])
+    await writer.say([Piece(0, "a"), Piece(0, "b"), Piece(1, "x"), Piece(0, "c"), Piece(1, "y")])
     assert await frames_of(bus, claimed) == [
         Delta(1, 1, "abc", tokens=3, begins=True),
-        Delta(1, 2, "x", choice=1),
+        Delta(1, 2, "xy", choice=1, tokens=2),
     ]
 
 

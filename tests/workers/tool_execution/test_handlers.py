@@ -17,6 +17,7 @@ from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
 from tests.workers.asked import OTHER, alive, column
 from tests.workers.sent import events, frames
 from tests.workers.tool_execution.toolbox import Watched, calling
+from workers import insisting
 from workers.delivery import Fenced, Later, is_away
 from workers.engines.tools.shelf import ToolShelf
 from workers.stage import Stage
@@ -134,8 +135,9 @@ async def test_a_turn_nobody_knows_and_an_old_round_are_let_go(
 
 
 async def test_a_database_that_goes_away_during_the_calls_is_no_fault_of_the_turn(
-    make_door: MakeDoor, turns: Turns, user_id: str, database_url: str
+    make_door: MakeDoor, turns: Turns, user_id: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(insisting, "AT_MOST", 0.0)
     own = await Database.open(database_url, size=2, name="cut-off")
     slow = Watched("slow")
     turn_id = await calling(turns, user_id, ("slow", '{"do": "wait"}'))
