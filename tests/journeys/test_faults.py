@@ -130,7 +130,7 @@ async def test_a_reply_that_cannot_go_on_says_so_and_keeps_its_words(
 ) -> None:
     one = asyncio.create_task(talk(api, canaries.word(), 0, logprobs=True))
     await asyncio.sleep(FAULT_AFTER)
-    await ending(stack, "generation")()
+    await ending(stack, "generation", "generation.2")()
     _, session_id, stream = await one
     assert stream.error is not None
     assert stream.error["code"] == "ENGINE_FAILED"

@@ -93,9 +93,9 @@ async def test_twice_changes_nothing(empty_url: str) -> None:
 
 async def test_releases_at_once_take_turns(empty_url: str) -> None:
     program = "import sys; from ops.commands.release import migrate; migrate(sys.argv[1])"
-    releases = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, empty_url) for _ in range(3)]
+    releases = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, empty_url) for _ in range(2)]
     async with asyncio.timeout(60):
-        assert [await each.wait() for each in releases] == [0, 0, 0]
+        assert [await each.wait() for each in releases] == [0, 0]
     assert await tables(empty_url) == TABLES | {"alembic_version"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -35,14 +36,13 @@ async def refused(database: Database, statement: str, **params: Any) -> str:
     return str(raised.value.diag.constraint_name or raised.value.diag.column_name)
 
 
-@pytest.mark.parametrize("first", RUNNING)
-@pytest.mark.parametrize("second", ["accepted", "calling_tools"])
-async def test_a_session_has_one_running_turn(database: Database, first: str, second: str) -> None:
+async def test_a_session_has_one_running_turn(database: Database) -> None:
     user_id = await add_user(database)
-    session_id = await add_session(database, user_id)
-    await add_turn(database, user_id, session_id, state=first)
-    with pytest.raises(psycopg.errors.UniqueViolation, match="one_running_turn_per_session"):
-        await add_turn(database, user_id, session_id, state=second)
+    for first, second in product(RUNNING, RUNNING):
+        session_id = await add_session(database, user_id)
+        await add_turn(database, user_id, session_id, state=first)
+        with pytest.raises(psycopg.errors.UniqueViolation, match="one_running_turn_per_session"):
+            await add_turn(database, user_id, session_id, state=second)
 
 
 async def test_beside_it_there_may_be_any_number_that_wait_or_have_ended(database: Database) -> None:

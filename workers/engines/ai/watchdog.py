@@ -9,6 +9,11 @@ from typing import Self
 from schemas.faults import EngineTimeout
 
 
+STOOD_STILL = 1.0
+"""Seconds a look may come late. Beyond them not the server but this process stood still (its machine was paused, say):
+what the server said meanwhile is still unread, and the wait begins anew."""
+
+
 class TooLate(EngineTimeout):
     """The server was connected, and silent for longer than allowed: asking again would make the user wait twice."""
 
@@ -66,6 +71,8 @@ class Watchdog:
 
     def _look(self) -> None:
         now = self._loop.time()
+        if self._since is not None and now - self._timer.when() > STOOD_STILL:
+            self._since = now
         due = self._due(now)
         if due > now:
             self._timer = self._loop.call_at(due, self._look)
