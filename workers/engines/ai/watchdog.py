@@ -8,7 +8,6 @@ from typing import Self
 
 from schemas.faults import EngineTimeout
 
-
 STOOD_STILL = 1.0
 """Seconds a look may come late. Beyond them not the server but this process stood still (its machine was paused, say):
 what the server said meanwhile is still unread, and the wait begins anew."""
