@@ -63,7 +63,7 @@ class Services:
 
     def end_readers(self) -> None:
         """The grace of a stopping gateway is over: tell every open stream where its reply can be read on."""
-        fault = EngineOverloaded("The gateway is restarting. The reply goes on: read it at /v1/turns/{id}/stream.")
+        fault = EngineOverloaded("The gateway is restarting. The reply goes on and is stored with its turn and its session.")
         self.readers.end_all(fault)
 
     @property

@@ -1,4 +1,4 @@
-"""Faults: what can go wrong, each with its code, its HTTP status and whether waiting helps. `api.md` has the table."""
+"""Faults: what can go wrong, each with its code, its HTTP status and whether waiting helps."""
 
 from __future__ import annotations
 

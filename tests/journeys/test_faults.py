@@ -19,7 +19,7 @@ STAGGER = 0.12
 """Seconds between two chats' beginnings, so that a fault finds them at every step of their way."""
 FAULT_AFTER = 0.8
 STAGES = ("context_fetch", "generation", "tool_execution", "memory_writeback", "records")
-FROZEN = 6.0
+FROZEN = 5.0
 TOKENS_OF_A_CALL = 2
 
 pytestmark = pytest.mark.usefixtures("well")

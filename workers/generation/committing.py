@@ -71,7 +71,7 @@ def _timings(round: Round, writer: ReplyWriter) -> dict[str, float]:
     now = time.time()
     since = round.arrival.asked_at
     timings = {"finished_ms": round_ms(now - since)}
-    if writer.first_said_at is not None and round.claimed.shown_index == 0:
+    if writer.first_said_at is not None and round.claimed.shown_index == 0 and not round.prefix.said:
         timings["first_token_ms"] = round_ms(writer.first_said_at - since)
     return timings
 
