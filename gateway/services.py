@@ -63,7 +63,9 @@ class Services:
 
     def end_readers(self) -> None:
         """The grace of a stopping gateway is over: tell every open stream where its reply can be read on."""
-        fault = EngineOverloaded("The gateway is restarting. The reply goes on and is stored with its turn and its session.")
+        fault = EngineOverloaded(
+            "The gateway is restarting. The reply goes on and is stored with its turn and its session."
+        )
         self.readers.end_all(fault)
 
     @property
