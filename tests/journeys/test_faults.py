@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -33,7 +34,7 @@ class Talk(NamedTuple):
     stream: Stream
 
 
-Fault = Callable[[], Awaitable[None]]
+Fault = Callable[[], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
@@ -82,12 +83,27 @@ def ending(stack: Stack, *names: str, by: signal.Signals = signal.SIGKILL) -> Fa
     return end
 
 
-@pytest.mark.parametrize("name", ["context_fetch", "records", "nats", "postgres"])
+@pytest.mark.parametrize("name", ["context_fetch", "nats", "postgres"])
 async def test_no_reply_is_lost_or_changed_when_a_process_is_killed(
     stack: Stack, api: Api, upstream: Upstream, canaries: Canaries, name: str
 ) -> None:
     talks = await talks_through(api, canaries, ending(stack, name))
     await assert_whole(api, upstream, talks)
+
+
+async def test_a_killed_records_worker_is_waited_for_or_missed_in_time_and_no_chat_notices(
+    stack: Stack, api: Api, upstream: Upstream, canaries: Canaries
+) -> None:
+    async def kill_and_ask() -> None:
+        restarted = asyncio.create_task(ending(stack, "records")())
+        while not restarted.done():
+            began = time.monotonic()
+            answer = await api.call("GET", "/v1/chat/sessions")
+            assert time.monotonic() - began < 3.5
+            assert answer.status == 200 or (answer.status == 503 and answer.headers["retry-after"])
+        await restarted
+
+    await assert_whole(api, upstream, await talks_through(api, canaries, kill_and_ask))
 
 
 async def test_a_reply_goes_on_where_its_killed_worker_left_it(
@@ -151,11 +167,10 @@ async def test_all_stages_and_servers_may_die_at_once(
         assert turn.body["state"] == "completed"
 
 
-@pytest.mark.parametrize("name", ["context_fetch", "generation"])
 async def test_a_worker_told_to_stop_ends_what_it_began(
-    stack: Stack, api: Api, upstream: Upstream, canaries: Canaries, name: str
+    stack: Stack, api: Api, upstream: Upstream, canaries: Canaries
 ) -> None:
-    talks = await talks_through(api, canaries, ending(stack, name, by=signal.SIGTERM))
+    talks = await talks_through(api, canaries, ending(stack, "generation", by=signal.SIGTERM))
     await assert_whole(api, upstream, talks)
     attempts = [chunk["cozy"] for one in talks for chunk in one.stream.chunks[1:] if "cozy" in chunk]
     assert attempts == []

@@ -18,8 +18,10 @@ OURS = ("gateway", "context_fetch", "generation", "tool_execution", "memory_writ
 
 
 def lines_of(stack: Stack, process: str) -> Iterator[dict[str, Any]]:
-    for line in (stack.logs / f"{process}.log").read_text().splitlines():
-        yield msgspec.json.decode(line)
+    """What every process of that name logged; a second one writes `<name>.2.log`."""
+    for path in sorted(stack.logs.glob(f"{process}*.log")):
+        for line in path.read_text().splitlines():
+            yield msgspec.json.decode(line)
 
 
 def told_by(stack: Stack, name: str, value: str) -> set[str]:
@@ -73,7 +75,13 @@ async def test_a_call_of_the_model_says_which_and_how_it_went(stack: Stack, foll
     said = [(call["provider"], call["model"], call["outcome"]) for call in calls]
     assert said == [("scripted", "scripted", "completed")] * 2
     assert all(call["duration_ms"] > 0 for call in calls)
-    assert calls[-1]["reused"] is True
+
+
+async def test_it_can_be_seen_that_connections_are_used_again(stack: Stack, api: Api) -> None:
+    turns = [await api.chat("Again.") for _ in range(3)]  # one more than there are workers
+    asked = {turn.body["cozy"]["turn_id"] for turn in turns}
+    calls = [line for line in lines_of(stack, "generation") if line["event"] == "engine_called"]
+    assert True in {call["reused"] for call in calls if call["turn_id"] in asked}
 
 
 async def test_each_process_says_at_its_start_which_configuration_it_has(stack: Stack) -> None:

@@ -98,17 +98,6 @@ async def test_a_chat_that_nobody_accepts_is_refused_after_ten_seconds_and_never
     assert [message["content"] for message in await api.messages(session_id)][::2] == ["Now?"]
 
 
-async def test_a_killed_records_worker_is_waited_for_or_refused_in_time(stack: Stack, api: Api) -> None:
-    before = stack.signal("records", signal.SIGKILL)
-    restarted = asyncio.create_task(stack.until_restarted(before))
-    while not restarted.done():
-        began = time.monotonic()
-        answer = await api.call("GET", SESSIONS)
-        assert time.monotonic() - began < 3.5
-        assert answer.status == 200 or (answer.status == 503 and answer.headers["retry-after"])
-    assert (await api.call("GET", SESSIONS)).status == 200
-
-
 @pytest.mark.parametrize("stage", STAGES)
 async def test_every_stage_answers_its_probes_and_shows_its_numbers(
     stack: Stack, http: aiohttp.ClientSession, stage: str

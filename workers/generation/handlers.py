@@ -12,6 +12,7 @@ from ops.runtime import metrics
 from schemas import codec, subjects
 from schemas.context import ContextBundle
 from schemas.faults import EngineFailed, Fault, FaultRecord
+from schemas.ids import part_of
 from schemas.openai import ToolCall
 from schemas.replies import Failed, Finished
 from schemas.turns import TurnCompleted, TurnPrepared, TurnRequested, TurnState, TurnToolsCalled
@@ -27,7 +28,7 @@ from workers.generation.takeover import Prefix, may_continue, read_prefix
 from workers.generation.writer import Piece, ReplyWriter
 from workers.insisting import insist
 from workers.stage import Stage
-from workers.storage.turn_rows import Claimed
+from workers.storage.turn_rows import Claimed, Ended
 
 log = structlog.get_logger()
 
@@ -136,8 +137,7 @@ class Generation:
         metrics.turn_ended("completed")
         metrics.tokens(reply.usage.prompt_tokens, reply.usage.completion_tokens)
         await asyncio.gather(writer.tell(finished), self._say_completed(claimed.turn_id, claimed.shard))
-        if ended.others_wait:
-            await self.stage.endings.release(ended.session_id)
+        await self._release(claimed, ended)
 
     async def _end_badly(
         self, round: Round, writer: ReplyWriter, listening: Listening, fault: FaultRecord, state: TurnState
@@ -154,7 +154,14 @@ class Generation:
         metrics.turn_ended(state.value)
         failed = Failed(claimed.epoch, writer.index, fault, state.value)
         await asyncio.gather(writer.tell(failed), self._say_completed(claimed.turn_id, claimed.shard))
-        if ended.others_wait:
+        await self._release(claimed, ended)
+
+    async def _release(self, claimed: Claimed, ended: Ended) -> None:
+        """Let the session's next turn run. Asked anew after the commit: a turn queued during it was not in its sight.
+
+        Only a turn's own hidden session is believed to be empty without asking again.
+        """
+        if ended.others_wait or ended.session_id != part_of(claimed.turn_id, "session"):
             await self.stage.endings.release(ended.session_id)
 
     async def _say_completed(self, turn_id: str, shard: int) -> None:
