@@ -120,11 +120,20 @@ class GetTurn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     turn_id: str
 
 
+class StopTurn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Stop a turn: committed before it is answered, with `Turn` as it then stands. An ended turn stays as it is."""
+
+    user_id: str
+    turn_id: str
+
+
 class GetReply(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The stored reply of a turn, as frames: what a reader asks for when the stream no longer has it."""
 
     user_id: str
     turn_id: str
+    after: int = 0
+    """Only events with a greater index: a long reply is read page by page."""
 
 
 class StoredReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +147,8 @@ class StoredReply(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     state: str
     frames: list[bytes]
+    more: bool = False
+    """Whether more follows: ask again, behind the last event of this page. The end is in the last page."""
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -159,6 +170,7 @@ Query = (
     | DeleteSession
     | ListMessages
     | GetTurn
+    | StopTurn
     | GetReply
     | Ping
 )

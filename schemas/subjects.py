@@ -75,6 +75,14 @@ def cancel(turn_id: str) -> str:
 EVERY_CANCEL = "cancel.*"
 
 
+def wanted(turn_id: str) -> str:
+    """A reader to whoever owns the turn: a frame is missing that the stream does not have; send a snapshot."""
+    return f"wanted.{turn_id}"
+
+
+EVERY_WANTED = "wanted.*"
+
+
 def listeners(turn_id: str) -> str:
     """Answered by every gateway with an open reader of this turn; "no responders" means nobody listens."""
     return f"listeners.{turn_id}"

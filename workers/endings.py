@@ -10,6 +10,7 @@ from schemas import codec, subjects
 from schemas.faults import FaultRecord
 from schemas.replies import Failed, Fence
 from schemas.turns import TurnReleased
+from workers.storage.arrivals import Arrivals
 from workers.storage.turns import Turns
 
 log = structlog.get_logger()
@@ -18,8 +19,8 @@ log = structlog.get_logger()
 class Endings:
     """Shared by every stage, since any of them can be the one that ends a turn."""
 
-    def __init__(self, turns: Turns, bus: Bus) -> None:
-        self.turns, self.bus = turns, bus
+    def __init__(self, turns: Turns, arrivals: Arrivals, bus: Bus) -> None:
+        self.turns, self.arrivals, self.bus = turns, arrivals, bus
 
     async def fail(self, turn_id: str, fault: FaultRecord) -> None:
         """End a turn that cannot go on, tell its reader, let its session go on. An ended turn stays as it is."""
@@ -39,7 +40,7 @@ class Endings:
 
     async def release(self, session_id: str) -> None:
         """Let the session's next waiting turn run, if there is one and none is running."""
-        ready = await self.turns.release_next(session_id)
+        ready = await self.arrivals.release_next(session_id)
         if ready is not None:
             await self.announce(ready.turn_id, ready.shard)
 

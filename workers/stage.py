@@ -29,8 +29,10 @@ from schemas.streams import TURNS, ConsumerSpec
 from workers.consumer import PullLoop, fed_by_credits
 from workers.delivery import Later, deliver, unreadable
 from workers.endings import Endings
+from workers.storage.arrivals import Arrivals
 from workers.storage.database import Database
 from workers.storage.turns import Turns
+from workers.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -56,8 +58,8 @@ class Stage:
     def __init__(self, name: str, config: Config, bus: Bus, database: Database) -> None:
         self.name, self.config, self.bus, self.database = name, config, bus, database
         self.worker_id = new_id()
-        self.turns = Turns(database)
-        self.endings = Endings(self.turns, bus)
+        self.turns, self.arrivals, self.upkeep = Turns(database), Arrivals(database), Upkeep(database)
+        self.endings = Endings(self.turns, self.arrivals, bus)
         self.health = Health(name, config.observability.health_host)
         self.broker = StageBroker(bus)
         self._loops: list[PullLoop] = []
@@ -151,7 +153,7 @@ class Stage:
         for close in self.closing:
             await close()
         with contextlib.suppress(psycopg.Error):
-            await self.turns.give_up_lease(self.worker_id)
+            await self.upkeep.give_up_lease(self.worker_id)
         await self.health.close()
         await self.bus.close()
         await self.database.close()
@@ -168,7 +170,7 @@ class Stage:
     async def _renew_lease(self) -> None:
         lease = self.config.storage.lease
         while True:
-            await self.turns.renew_lease(self.worker_id, self.name, lease)
+            await self.upkeep.renew_lease(self.worker_id, self.name, lease)
             await asyncio.sleep(lease / RENEWALS)
 
     async def _poisoned(self, event: Any, error: Exception) -> bool:

@@ -14,7 +14,7 @@ from schemas import codec, subjects
 from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
 from workers.endings import Endings
 from workers.storage.turn_rows import Standing
-from workers.storage.turns import Turns
+from workers.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -25,8 +25,8 @@ AT_ONCE = 100
 class Sweeper:
     """Run by every process that has one; an advisory lock lets one at a time find anything."""
 
-    def __init__(self, turns: Turns, endings: Endings, bus: Bus, settings: Storage) -> None:
-        self._turns, self._endings, self._bus, self._settings = turns, endings, bus, settings
+    def __init__(self, upkeep: Upkeep, endings: Endings, bus: Bus, settings: Storage) -> None:
+        self._upkeep, self._endings, self._bus, self._settings = upkeep, endings, bus, settings
 
     async def run(self) -> None:
         """Sweep, for ever."""
@@ -36,7 +36,7 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Drive again what has stood still; says how many turns and sessions that were."""
-        turns, sessions = await self._turns.sweep(self._settings.sweep_after, AT_ONCE)
+        turns, sessions = await self._upkeep.sweep(self._settings.sweep_after, AT_ONCE)
         # The first message id may still be in the stream's window of duplicates, where it would be swallowed.
         again = f".again.{time.time_ns()}"
         for turn in turns:

@@ -14,11 +14,15 @@ from schemas.ids import new_id
 from schemas.openai import FunctionCall, ToolCall, Usage
 from schemas.turns import ENDS, MOVES, TurnState
 from tests.workers.storage.rows import add_session, add_turn, add_user
+from workers.storage.arrivals import Arrivals
 from workers.storage.database import Database
+from workers.storage.queries import SQL, load
 from workers.storage.turn_rows import Claimed, NewMessage, Reply, ToolsClaimed
-from workers.storage.turns import QUERIES, Turns
+from workers.storage.turns import Turns
+from workers.storage.upkeep import Upkeep
 
 S = TurnState
+QUERIES = {name: query for path in SQL.glob("*.sql") for name, query in load(path.stem).items()}
 EPOCH, ROUND, OWNER = 3, 1, new_id()
 BUNDLE = ContextBundle(choice=ModelChoice(provider="p", model="m"))
 REPLY = Reply(said=(), shown_index=0, shown_length=0, shown_digest=0, usage=Usage(), timings={})
@@ -59,7 +63,7 @@ async def call_tools(row: Row) -> object:
 
 
 STATEMENTS: dict[str, list[Callable[[Row], Awaitable[object]]]] = {
-    "prepare_turn": [lambda row: row.turns.prepare(row.turn_id, BUNDLE)],
+    "prepare_turn": [lambda row: Arrivals(row.turns.database).prepare(row.turn_id, BUNDLE)],
     "claim_generation": [
         lambda row: row.turns.claim(row.turn_id, ROUND, OWNER),
         lambda row: row.turns.claim(row.turn_id, ROUND, new_id()),
@@ -75,8 +79,8 @@ STATEMENTS: dict[str, list[Callable[[Row], Awaitable[object]]]] = {
     "finish_tools": [lambda row: row.turns.finish_tools(row.tools_claimed, [(new_id(), "c", "noon")])],
     "fail_turn": [lambda row: row.turns.fail(row.turn_id, EngineFailed().record)],
     "count_failure": [lambda row: row.turns.count_failure(row.turn_id)],
-    "release_next": [lambda row: row.turns.release_next(row.session_id)],
-    "sweep": [lambda row: row.turns.sweep(0, 100)],
+    "release_next": [lambda row: Arrivals(row.turns.database).release_next(row.session_id)],
+    "sweep": [lambda row: Upkeep(row.turns.database).sweep(0, 100)],
 }
 """Every statement that updates a turn, as its method calls it."""
 

@@ -13,9 +13,11 @@ from schemas.ids import new_id, part_of
 from schemas.openai import ChatRequest, FunctionCall, Message, ToolCall, Usage, UserMessage
 from schemas.replies import Delta, measure
 from schemas.turns import TurnRequested, TurnState
+from workers.storage.arrivals import Arrivals
 from workers.storage.database import Database
 from workers.storage.turn_rows import Claimed, NewMessage, NewTurn, Reply
 from workers.storage.turns import Turns
+from workers.storage.upkeep import Upkeep
 
 BUNDLE = ContextBundle(choice=ModelChoice(provider="scripted", model="scripted"))
 OWNER, OTHER = new_id(), new_id()
@@ -65,7 +67,7 @@ def new_turn(arrival: TurnRequested, session_id: str | None = None, **changes: A
 async def prepared(turns: Turns, user_id: str, **changes: Any) -> str:
     """A turn of its own that waits to be generated."""
     arrival = asked(user_id)
-    assert await turns.open(new_turn(arrival, **changes)) is not None
+    assert await Arrivals(turns.database).open(new_turn(arrival, **changes)) is not None
     return arrival.turn_id
 
 
@@ -73,7 +75,7 @@ async def in_session(turns: Turns, user_id: str, session_id: str, words: str = "
     """A turn of a session."""
     arrival = asked(user_id, chat(words))
     async with turns.database.transaction() as held:
-        assert await turns.add(held, new_turn(arrival, session_id, **changes)) is not None
+        assert await Arrivals(turns.database).add(held, new_turn(arrival, session_id, **changes)) is not None
     return arrival.turn_id
 
 
@@ -86,7 +88,7 @@ async def claimed(turns: Turns, turn_id: str, round: int = 0, owner: str = OWNER
 
 async def alive(turns: Turns, worker_id: str = OWNER, seconds: float = 60) -> None:
     """Let the worker be alive for so long."""
-    await turns.renew_lease(worker_id, "generation", seconds)
+    await Upkeep(turns.database).renew_lease(worker_id, "generation", seconds)
 
 
 def answer(turn_id: str, words: str, round: int = 0, **metadata: Any) -> NewMessage:

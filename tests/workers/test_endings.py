@@ -14,6 +14,7 @@ from tests.workers.asked import answer, claimed, in_session, prepared, reply
 from tests.workers.sent import events, frames
 from tests.workers.storage.rows import add_session
 from workers.endings import Endings
+from workers.storage.arrivals import Arrivals
 from workers.storage.turns import Turns
 
 LATE = EngineTimeout().record
@@ -21,7 +22,7 @@ LATE = EngineTimeout().record
 
 @pytest.fixture
 def endings(turns: Turns, bus: Bus) -> Endings:
-    return Endings(turns, bus)
+    return Endings(turns, Arrivals(turns.database), bus)
 
 
 async def released(bus: Bus) -> list[str]:

@@ -15,7 +15,9 @@ from tests.workers.asked import OWNER, alive, claimed, in_session, let_age, prep
 from tests.workers.sent import events
 from tests.workers.storage.rows import add_session, add_turn
 from workers.endings import Endings
-from workers.storage.turns import SWEEP_LOCK, Turns
+from workers.storage.arrivals import Arrivals
+from workers.storage.turns import Turns
+from workers.storage.upkeep import SWEEP_LOCK, Upkeep
 from workers.sweeper import Sweeper
 
 LONG = 1000.0
@@ -23,7 +25,7 @@ LONG = 1000.0
 
 @pytest.fixture
 def sweeper(turns: Turns, bus: Bus, config: Config) -> Sweeper:
-    return Sweeper(turns, Endings(turns, bus), bus, config.storage)
+    return Sweeper(Upkeep(turns.database), Endings(turns, Arrivals(turns.database), bus), bus, config.storage)
 
 
 async def standing(turns: Turns, user_id: str, state: TurnState, round: int = 0) -> str:
@@ -51,7 +53,7 @@ async def test_a_reply_whose_owner_died_is_handed_to_generation_again(
     await claimed(turns, turn_id)
     await let_age(turns.database, turn_id, LONG)
     assert await sweeper.sweep() == 0
-    await turns.give_up_lease(OWNER)
+    await Upkeep(turns.database).give_up_lease(OWNER)
     assert await sweeper.sweep() == 1
     assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == [TurnPrepared(turn_id=turn_id)]
 
@@ -128,7 +130,9 @@ async def test_it_sweeps_again_and_again(turns: Turns, user_id: str, bus: Bus, c
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     subject = subjects.turn_event(subjects.TURN_PREPARED, 0)
     await bus.listen(subject, lambda _, data: heard.put_nowait(data))
-    running = asyncio.create_task(Sweeper(turns, Endings(turns, bus), bus, often).run())
+    running = asyncio.create_task(
+        Sweeper(Upkeep(turns.database), Endings(turns, Arrivals(turns.database), bus), bus, often).run()
+    )
     for _ in range(2):
         turn_id = await standing(turns, user_id, TurnState.PREPARED)
         async with asyncio.timeout(5):

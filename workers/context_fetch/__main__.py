@@ -20,7 +20,7 @@ SLOTS = 64
 async def main(stopping: asyncio.Event) -> None:
     """Wire the stage and serve."""
     stage = await Stage.open(CONTEXT_FETCH.stage, uses_models=True)
-    acceptance = Acceptance(stage.turns, stage.config, ToolShelf())
+    acceptance = Acceptance(stage.arrivals, stage.config, ToolShelf())
     door = ContextFetch(acceptance, stage.turns, stage.endings, stage.bus)
     stage.on(CONTEXT_FETCH, TurnArrival, door.on_turn_arrival, slots=SLOTS)
     await stage.serve(stopping)

@@ -12,8 +12,8 @@ from schemas.subjects import shard_of
 from schemas.turns import Accepted, TurnRequested, TurnState
 from workers.context_fetch.intake import Answerer, answerer, bundle_of, incoming
 from workers.engines.tools.shelf import ToolShelf
+from workers.storage.arrivals import Arrivals
 from workers.storage.turn_rows import Known, NewMessage, NewTurn
-from workers.storage.turns import Turns
 
 log = structlog.get_logger()
 
@@ -21,13 +21,13 @@ log = structlog.get_logger()
 class Acceptance:
     """Takes turns in. Every method may be repeated: what is there already is found, not made again."""
 
-    def __init__(self, turns: Turns, config: Config, shelf: ToolShelf) -> None:
-        self.turns, self.config, self.shelf = turns, config, shelf
+    def __init__(self, arrivals: Arrivals, config: Config, shelf: ToolShelf) -> None:
+        self.arrivals, self.config, self.shelf = arrivals, config, shelf
 
     async def accept(self, arrival: TurnRequested) -> tuple[Accepted, TurnState]:
         """Commit the turn and say what it became. Raises the Fault it is refused with."""
         if arrival.retried and not arrival.keyed:
-            earlier = await self.turns.find_retried(arrival.user_id, arrival.fingerprint)
+            earlier = await self.arrivals.find_retried(arrival.user_id, arrival.fingerprint)
             if earlier is not None:
                 return self._known(earlier, attached=True)
         cozy = arrival.request.cozy
@@ -57,25 +57,25 @@ class Acceptance:
             bundle=bundle,
             messages=_stored(arrival.turn_id, incoming(arrival.request).new),
         )
-        created = await self.turns.open(turn)
+        created = await self.arrivals.open(turn)
         return _accepted(turn, created) if created is not None else None
 
     async def _in_session(self, arrival: TurnRequested, session_id: str) -> tuple[Accepted, TurnState] | None:
         brought = incoming(arrival.request)
         limits = self.config.context
-        async with self.turns.database.transaction() as held:
-            session = await self.turns.lock_session(held, session_id, arrival.user_id)
+        async with self.arrivals.database.transaction() as held:
+            session = await self.arrivals.lock_session(held, session_id, arrival.user_id)
             if session is None:
                 raise NotFound("There is no such session.", param="cozy.session_id")
             who = answerer(arrival.request, self.config.personalities, self.config.models, session.personality_id)
-            busy = await self.turns.busy(held, session_id)
-            if busy and await self.turns.find(arrival.turn_id):
+            busy = await self.arrivals.busy(held, session_id)
+            if busy and await self.arrivals.find(arrival.turn_id):
                 return None
             if busy and _on_busy(arrival, who) == "reject":
                 raise SessionBusy()
             bundle = None
             if not busy:
-                history = await self.turns.history(held, session_id, arrival.turn_id, limits.history_messages)
+                history = await self.arrivals.history(held, session_id, arrival.turn_id, limits.history_messages)
                 bundle = bundle_of(
                     arrival.request,
                     who,
@@ -94,11 +94,11 @@ class Acceptance:
                 messages=_stored(arrival.turn_id, brought.new),
                 ignored_messages=brought.ignored,
             )
-            created = await self.turns.add(held, turn)
+            created = await self.arrivals.add(held, turn)
         return _accepted(turn, created) if created is not None else None
 
     async def _repeated(self, arrival: TurnRequested) -> tuple[Accepted, TurnState]:
-        known = await self.turns.find(arrival.turn_id)
+        known = await self.arrivals.find(arrival.turn_id)
         if known is None or known.user_id != arrival.user_id:
             raise NotFound("There is no such turn.")
         if known.fingerprint != arrival.fingerprint:

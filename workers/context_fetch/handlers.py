@@ -67,7 +67,7 @@ class ContextFetch:
             await self.endings.release(verdict.session_id)
 
     async def _prepare_released(self, event: TurnReleased) -> None:
-        row = await self.turns.released(event.turn_id)
+        row = await self.acceptance.arrivals.released(event.turn_id)
         if row is not None:
             arrival = codec.decode(row.arrival, TurnRequested)
             config = self.acceptance.config
@@ -75,8 +75,8 @@ class ContextFetch:
                 personality_id = await self._session_personality(arrival)
                 who = answerer(arrival.request, config.personalities, config.models, personality_id)
                 limits = config.context
-                history = await self.turns.history(
-                    self.turns.database, row.session_id, row.turn_id, limits.history_messages
+                history = await self.acceptance.arrivals.history(
+                    self.acceptance.arrivals.database, row.session_id, row.turn_id, limits.history_messages
                 )
                 bundle = bundle_of(
                     arrival.request,
@@ -89,13 +89,13 @@ class ContextFetch:
             except Fault as fault:
                 await self.endings.fail(event.turn_id, fault.record)
                 return
-            await self.turns.prepare(row.turn_id, bundle)
+            await self.acceptance.arrivals.prepare(row.turn_id, bundle)
         stand = await self.turns.stand(event.turn_id)
         if stand is not None and stand.state == TurnState.PREPARED:
             await self._say_prepared(event.turn_id, stand.shard, stand.round)
 
     async def _session_personality(self, arrival: TurnRequested) -> str | None:
-        known = await self.turns.find(arrival.turn_id)
+        known = await self.acceptance.arrivals.find(arrival.turn_id)
         return known.personality_id if known else None
 
     async def _say_prepared(self, turn_id: str, shard: int, round: int) -> None:

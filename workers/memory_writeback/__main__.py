@@ -23,7 +23,7 @@ async def main(stopping: asyncio.Event) -> None:
     stage = await Stage.open(MEMORY_WRITEBACK.stage)
     door = MemoryWriteback(MemoryShelf(stage.database))
     stage.on(MEMORY_WRITEBACK, TurnCompleted, door.on_turn_completed, slots=SLOTS)
-    stage.also(Sweeper(stage.turns, stage.endings, stage.bus, stage.config.storage).run)
+    stage.also(Sweeper(stage.upkeep, stage.endings, stage.bus, stage.config.storage).run)
     stage.also(Backlog(stage.bus).run)
     await stage.serve(stopping)
 

@@ -8,42 +8,30 @@ from typing import Any
 import msgspec
 
 from schemas import codec
-from schemas.context import ContextBundle
 from schemas.faults import FaultRecord
 from schemas.openai import Message, ToolCall
 from schemas.turns import TurnState
-from workers.storage.database import Connection, Database
+from workers.storage.database import Database
 from workers.storage.queries import load
 from workers.storage.turn_rows import (
     AskedCall,
     Claimed,
     Ended,
     FailedRow,
-    Known,
-    LockedSession,
     NewMessage,
-    NewTurn,
     Partial,
-    Ready,
-    ReleasedRow,
     Reply,
     Stand,
-    Standing,
     ToolsClaimed,
     TurnEnd,
 )
 
 QUERIES = load("turns")
-SWEEP_LOCK = 0x73776565
 read_message = msgspec.json.Decoder(Message).decode
 
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-class _Created(msgspec.Struct):
-    created: int
 
 
 class _Text(msgspec.Struct):
@@ -54,37 +42,8 @@ class _Session(msgspec.Struct):
     session_id: str
 
 
-class _Flag(msgspec.Struct):
-    mine: bool
-
-
-class _Busy(msgspec.Struct):
-    busy: bool
-
-
 class _Count(msgspec.Struct):
     failures: int
-
-
-def _turn_params(turn: NewTurn) -> dict[str, Any]:
-    arrival = turn.arrival
-    return {
-        "turn_id": arrival.turn_id,
-        "user_id": arrival.user_id,
-        "session_id": turn.session_id,
-        "shard": turn.shard,
-        "state": turn.state.value,
-        "model": arrival.request.model,
-        "personality_id": turn.personality_id,
-        "fingerprint": arrival.fingerprint,
-        "arrival": codec.encode(arrival),
-        "bundle": codec.encode(turn.bundle) if turn.bundle else None,
-        "ignored_messages": turn.ignored_messages,
-        "message_ids": [message.id for message in turn.messages],
-        "roles": [message.role for message in turn.messages],
-        "contents": [_json(message.content) for message in turn.messages],
-        "metadata": [_json(message.metadata) for message in turn.messages],
-    }
 
 
 class Turns:
@@ -92,50 +51,6 @@ class Turns:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-
-    async def open(self, turn: NewTurn) -> int | None:
-        """Accept a turn that stands alone; its creation in Unix seconds, or None where it was there already."""
-        row = await self.database.one(QUERIES["open_turn"], _turn_params(turn), _Created)
-        return row.created if row else None
-
-    async def add(self, held: Connection, turn: NewTurn) -> int | None:
-        """Accept a turn in a session locked on this connection."""
-        row = await held.one(QUERIES["add_turn"], _turn_params(turn), _Created)
-        return row.created if row else None
-
-    async def lock_session(self, held: Connection, session_id: str, user_id: str) -> LockedSession | None:
-        """Hold the session, or None where the caller has none of that id."""
-        params = {"session_id": session_id, "user_id": user_id}
-        return await held.one(QUERIES["lock_session"], params, LockedSession)
-
-    async def busy(self, held: Connection, session_id: str) -> bool:
-        """Whether a turn of the locked session is still to be answered."""
-        row = await held.one(QUERIES["session_busy"], {"session_id": session_id}, _Busy)
-        return row is not None and row.busy
-
-    async def find(self, turn_id: str) -> Known | None:
-        """A turn by id."""
-        return await self.database.one(QUERIES["find_turn"], {"turn_id": turn_id}, Known)
-
-    async def find_retried(self, user_id: str, fingerprint: str) -> Known | None:
-        """The caller's newest turn of the last minute with this body."""
-        params = {"user_id": user_id, "fingerprint": fingerprint}
-        return await self.database.one(QUERIES["find_retried_turn"], params, Known)
-
-    async def history(self, held: Connection | Database, session_id: str, turn_id: str, limit: int) -> list[Message]:
-        """The session's newest messages before this turn's own, oldest first."""
-        params = {"session_id": session_id, "turn_id": turn_id, "limit": limit}
-        return [read_message(row.message) for row in await held.all(QUERIES["recent_messages"], params, _Text)]
-
-    async def released(self, turn_id: str) -> ReleasedRow | None:
-        """A released turn that still waits to be prepared."""
-        return await self.database.one(QUERIES["released_turn"], {"turn_id": turn_id}, ReleasedRow)
-
-    async def prepare(self, turn_id: str, bundle: ContextBundle) -> bool:
-        """Store the bundle; False where the turn has moved on."""
-        return bool(
-            await self.database.run(QUERIES["prepare_turn"], {"turn_id": turn_id, "bundle": codec.encode(bundle)})
-        )
 
     async def claim(self, turn_id: str, round: int, owner: str) -> Claimed | None:
         """Take hold of a round, where nobody alive holds it."""
@@ -238,29 +153,6 @@ class Turns:
         """How many tries have failed for a reason of the turn's own, this one included; 0 for an unknown turn."""
         row = await self.database.one(QUERIES["count_failure"], {"turn_id": turn_id}, _Count)
         return row.failures if row else 0
-
-    async def release_next(self, session_id: str) -> Ready | None:
-        """Let the session's next waiting turn run, if none is running."""
-        return await self.database.one(QUERIES["release_next"], {"session_id": session_id}, Ready)
-
-    async def sweep(self, after: float, limit: int) -> tuple[list[Standing], list[str]]:
-        """Turns, and sessions with a queue, standing still for `after` seconds. One process at a time finds any."""
-        async with self.database.transaction() as held:
-            lock = await held.one(QUERIES["try_sweep_lock"], {"lock": SWEEP_LOCK}, _Flag)
-            if lock is None or not lock.mine:
-                return [], []
-            params = {"after": after, "limit": limit}
-            turns = await held.all(QUERIES["sweep"], params, Standing)
-            sessions = await held.all(QUERIES["sessions_standing_still"], params, _Session)
-        return turns, [row.session_id for row in sessions]
-
-    async def renew_lease(self, worker_id: str, stage: str, lease: float) -> None:
-        """Say that this process is alive for `lease` more seconds."""
-        await self.database.run(QUERIES["renew_lease"], {"worker_id": worker_id, "stage": stage, "lease": lease})
-
-    async def give_up_lease(self, worker_id: str) -> None:
-        """Say that this process holds nothing any more."""
-        await self.database.run(QUERIES["give_up_lease"], {"worker_id": worker_id})
 
 
 def _reply_params(claimed: Claimed, reply: Reply) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tests.workers.asked import OWNER, asked, calls_of, chat, claimed, column, f
 from tests.workers.storage.rows import add_session, add_user
 from workers.context_fetch.acceptance import Acceptance
 from workers.engines.tools.shelf import ToolShelf
+from workers.storage.arrivals import Arrivals
 from workers.storage.turn_rows import NewMessage
 from workers.storage.turns import Turns
 
@@ -35,7 +36,7 @@ HOUSE, U1, A1, U2 = (
 @pytest.fixture
 def acceptance(turns: Turns, config: Config) -> Acceptance:
     sharded = msgspec.structs.replace(config, storage=msgspec.structs.replace(config.storage, shards=SHARDS))
-    return Acceptance(turns, sharded, ToolShelf())
+    return Acceptance(Arrivals(turns.database), sharded, ToolShelf())
 
 
 @pytest.fixture
@@ -46,6 +47,10 @@ async def session_id(turns: Turns, user_id: str) -> str:
 def in_session(user_id: str, session_id: str, words: Any = "Hi", **options: Any) -> TurnRequested:
     """A turn asked for in a session."""
     return asked(user_id, chat(words, cozy={"session_id": session_id, **options}))
+
+
+def turns_of(acceptance: Acceptance) -> Turns:
+    return Turns(acceptance.arrivals.database)
 
 
 async def bundle_of(turns: Turns, turn_id: str) -> ContextBundle:
@@ -63,18 +68,18 @@ async def test_a_turn_alone_is_prepared_at_once_in_a_hidden_session(acceptance: 
     hidden = part_of(arrival.turn_id, "session")
     assert (verdict.turn_id, verdict.session_id, state) == (arrival.turn_id, hidden, TurnState.PREPARED)
     assert (verdict.personality_id, verdict.shard, verdict.attached) == ("default", shard_of(hidden, SHARDS), False)
-    assert (await bundle_of(acceptance.turns, arrival.turn_id)).incoming == (HOUSE, U1, A1, U2)
+    assert (await bundle_of(turns_of(acceptance), arrival.turn_id)).incoming == (HOUSE, U1, A1, U2)
 
 
 async def test_only_what_is_new_is_stored(acceptance: Acceptance, user_id: str) -> None:
     await acceptance.accept(asked(user_id, chat([HOUSE, U1, A1, U2])))
-    assert await column(acceptance.turns.database, "SELECT content AS value FROM messages") == ["two"]
+    assert await column(acceptance.arrivals.database, "SELECT content AS value FROM messages") == ["two"]
 
 
 async def test_a_turn_in_a_free_session_knows_what_was_said_there(
     acceptance: Acceptance, user_id: str, session_id: str
 ) -> None:
-    turns = acceptance.turns
+    turns = turns_of(acceptance)
     first = in_session(user_id, session_id, [U1])
     await acceptance.accept(first)
     await finish(turns, await claimed(turns, first.turn_id), "yes")
@@ -89,7 +94,7 @@ async def test_a_turn_in_a_free_session_knows_what_was_said_there(
 
 async def test_a_history_is_cut_to_its_limits(turns: Turns, config: Config, user_id: str, session_id: str) -> None:
     context = msgspec.structs.replace(config.context, history_messages=3)
-    acceptance = Acceptance(turns, msgspec.structs.replace(config, context=context), ToolShelf())
+    acceptance = Acceptance(Arrivals(turns.database), msgspec.structs.replace(config, context=context), ToolShelf())
     for words in ("1", "2", "3"):
         arrival = in_session(user_id, session_id, words)
         await acceptance.accept(arrival)
@@ -113,7 +118,7 @@ async def test_a_message_that_must_not_wait_is_refused_by_a_busy_session(
     await acceptance.accept(in_session(user_id, session_id))
     with pytest.raises(SessionBusy):
         await acceptance.accept(in_session(user_id, session_id, on_busy="reject"))
-    assert (await count(acceptance.turns, "turns"), await count(acceptance.turns, "messages")) == (1, 1)
+    assert (await count(turns_of(acceptance), "turns"), await count(turns_of(acceptance), "messages")) == (1, 1)
 
 
 async def test_a_free_session_takes_a_message_that_must_not_wait(
@@ -147,7 +152,7 @@ async def test_an_end_and_an_arrival_at_once_leave_nobody_waiting_for_nothing(
         )
         assert ended is not None
         if state is TurnState.QUEUED:
-            ready = await turns.release_next(session_id)
+            ready = await Arrivals(turns.database).release_next(session_id)
             assert ready is not None
             assert ready.turn_id == second.turn_id
 
@@ -158,7 +163,7 @@ async def test_a_turn_that_comes_again_is_the_same_turn(acceptance: Acceptance, 
     again, state = await acceptance.accept(arrival)
     assert again == msgspec.structs.replace(first, attached=True)
     assert state is TurnState.PREPARED
-    assert (await count(acceptance.turns, "turns"), await count(acceptance.turns, "messages")) == (1, 1)
+    assert (await count(turns_of(acceptance), "turns"), await count(turns_of(acceptance), "messages")) == (1, 1)
 
 
 @pytest.mark.parametrize("end_it", [True, False])
@@ -168,11 +173,11 @@ async def test_a_turn_of_a_session_that_comes_again_is_the_same_turn(
     arrival = in_session(user_id, session_id, on_busy="reject")
     first, _ = await acceptance.accept(arrival)
     if end_it:
-        await finish(acceptance.turns, await claimed(acceptance.turns, arrival.turn_id))
+        await finish(turns_of(acceptance), await claimed(turns_of(acceptance), arrival.turn_id))
     again, state = await acceptance.accept(arrival)
     assert again == msgspec.structs.replace(first, attached=True)
     assert state is (TurnState.COMPLETED if end_it else TurnState.PREPARED)
-    assert await count(acceptance.turns, "turns") == 1
+    assert await count(turns_of(acceptance), "turns") == 1
 
 
 async def test_a_turn_that_comes_many_times_at_once_is_accepted_once(acceptance: Acceptance, user_id: str) -> None:
@@ -192,24 +197,24 @@ async def test_a_key_that_comes_with_another_body_is_refused(
     other = msgspec.structs.replace(arrival, fingerprint="another", request=chat("other"))
     with pytest.raises(IdempotencyMismatch):
         await acceptance.accept(other)
-    assert (await count(acceptance.turns, "turns"), await count(acceptance.turns, "messages")) == (1, 1)
+    assert (await count(turns_of(acceptance), "turns"), await count(turns_of(acceptance), "messages")) == (1, 1)
 
 
 async def test_another_user_s_turn_is_not_found_by_its_id(acceptance: Acceptance, user_id: str) -> None:
     arrival = asked(user_id)
     await acceptance.accept(arrival)
-    stranger = await add_user(acceptance.turns.database)
+    stranger = await add_user(acceptance.arrivals.database)
     with pytest.raises(NotFound):
         await acceptance.accept(msgspec.structs.replace(arrival, user_id=stranger))
 
 
 async def test_another_user_s_session_is_not_found(acceptance: Acceptance, session_id: str) -> None:
-    stranger = await add_user(acceptance.turns.database)
+    stranger = await add_user(acceptance.arrivals.database)
     for each in (session_id, new_id()):
         with pytest.raises(NotFound) as raised:
             await acceptance.accept(in_session(stranger, each))
         assert raised.value.record.param == "cozy.session_id"
-    assert await count(acceptance.turns, "turns") == 0
+    assert await count(turns_of(acceptance), "turns") == 0
 
 
 async def test_a_retry_without_a_key_is_led_to_the_turn_it_means(acceptance: Acceptance, user_id: str) -> None:
@@ -218,7 +223,7 @@ async def test_a_retry_without_a_key_is_led_to_the_turn_it_means(acceptance: Acc
     again, state = await acceptance.accept(asked(user_id, fingerprint="f", retried=True))
     assert again == msgspec.structs.replace(verdict, attached=True)
     assert state is TurnState.PREPARED
-    assert await count(acceptance.turns, "turns") == 1
+    assert await count(turns_of(acceptance), "turns") == 1
 
 
 @pytest.mark.parametrize("changes", [{"retried": True, "keyed": True}, {"retried": False}, {"retried": True}])
@@ -229,13 +234,13 @@ async def test_a_turn_that_is_no_retry_of_another_is_a_new_one(
     fingerprint = "g" if changes == {"retried": True} else "f"
     verdict, _ = await acceptance.accept(asked(user_id, fingerprint=fingerprint, **changes))
     assert not verdict.attached
-    assert await count(acceptance.turns, "turns") == 2
+    assert await count(turns_of(acceptance), "turns") == 2
 
 
 async def test_results_for_the_client_s_tools_are_stored_and_answer_its_calls(
     acceptance: Acceptance, user_id: str, session_id: str
 ) -> None:
-    turns = acceptance.turns
+    turns = turns_of(acceptance)
     first = in_session(user_id, session_id, "look")
     await acceptance.accept(first)
     held = await claimed(turns, first.turn_id)
@@ -254,7 +259,7 @@ async def test_a_request_may_narrow_the_personality_s_tools(acceptance: Acceptan
     for allowed, tools in (([], ()), (["clock"], ("clock",)), (["other"], ())):
         arrival = asked(user_id, chat(cozy={"personality_id": "tutor", "allowed_tools": allowed}))
         await acceptance.accept(arrival)
-        bundle = await bundle_of(acceptance.turns, arrival.turn_id)
+        bundle = await bundle_of(turns_of(acceptance), arrival.turn_id)
         assert tuple(tool.function.name for tool in bundle.tools) == tools
 
 
@@ -271,13 +276,13 @@ async def test_what_nobody_can_answer_leaves_nothing_behind(
 ) -> None:
     with pytest.raises(fault):
         await acceptance.accept(asked(user_id, chat(**changes)))
-    assert (await count(acceptance.turns, "turns"), await count(acceptance.turns, "sessions")) == (0, 0)
+    assert (await count(turns_of(acceptance), "turns"), await count(turns_of(acceptance), "sessions")) == (0, 0)
 
 
 async def test_a_raw_model_alone_has_no_personality(acceptance: Acceptance, user_id: str) -> None:
     arrival = asked(user_id, chat(model="scripted-small"))
     verdict, _ = await acceptance.accept(arrival)
     assert verdict.personality_id is None
-    held = await acceptance.turns.claim(arrival.turn_id, 0, OWNER)
+    held = await turns_of(acceptance).claim(arrival.turn_id, 0, OWNER)
     assert held is not None
     assert codec.decode(held.bundle, ContextBundle).passthrough

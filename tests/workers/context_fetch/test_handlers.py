@@ -24,11 +24,13 @@ from workers.context_fetch.acceptance import Acceptance
 from workers.context_fetch.handlers import ContextFetch
 from workers.endings import Endings
 from workers.engines.tools.shelf import ToolShelf
+from workers.storage.arrivals import Arrivals
 from workers.storage.turns import Turns
 
 
 def door_with(config: Config, bus: Bus, turns: Turns) -> ContextFetch:
-    return ContextFetch(Acceptance(turns, config, ToolShelf()), turns, Endings(turns, bus), bus)
+    arrivals = Arrivals(turns.database)
+    return ContextFetch(Acceptance(arrivals, config, ToolShelf()), turns, Endings(turns, arrivals, bus), bus)
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ async def test_a_refused_turn_is_told_and_leaves_nothing(
     verdict = await verdict_on(door, arrival)
     assert isinstance(verdict, Refused)
     assert verdict.fault.code == ModelNotFound.code
-    assert await turns.find(arrival.turn_id) is None
+    assert await Arrivals(turns.database).find(arrival.turn_id) is None
     assert await prepared(bus) == []
     assert await frames(bus, arrival.turn_id) == []
 
@@ -90,7 +92,7 @@ async def test_a_turn_that_comes_too_late_is_not_taken(
     arrival = asked(user_id)
     arrival = msgspec.structs.replace(arrival, expires_at=arrival.asked_at - 1)
     assert await verdict_on(door, arrival) is None
-    assert await turns.find(arrival.turn_id) is None
+    assert await Arrivals(turns.database).find(arrival.turn_id) is None
 
 
 async def test_a_turn_that_comes_again_is_told_again_and_handed_on_once(

@@ -19,6 +19,7 @@ from workers.generation.handlers import Generation
 from workers.generation.pace import Pace
 from workers.generation.partials import PartialKeeper
 from workers.stage import Stage
+from workers.storage.arrivals import Arrivals
 from workers.storage.turns import Turns
 
 
@@ -57,7 +58,7 @@ def asks(turns: Turns, user_id: str) -> Asks:
     async def accept(**changes: Any) -> TurnRequested:
         bundle = msgspec.structs.replace(BUNDLE, incoming=(UserMessage(content="Hi"),), **changes.pop("bundle", {}))
         arrival = asked(user_id, chat(**changes))
-        assert await turns.open(new_turn(arrival, bundle=bundle)) is not None
+        assert await Arrivals(turns.database).open(new_turn(arrival, bundle=bundle)) is not None
         return arrival
 
     return accept

@@ -30,8 +30,10 @@ from tests.workers.asked import (
     reply,
 )
 from tests.workers.storage.rows import add_session, add_turn
+from workers.storage.arrivals import Arrivals
 from workers.storage.turn_rows import Claimed, TurnEnd
 from workers.storage.turns import Turns
+from workers.storage.upkeep import Upkeep
 
 LATE = EngineTimeout().record
 
@@ -51,27 +53,27 @@ async def test_a_turn_that_stands_alone_gets_a_hidden_session_and_its_messages_i
     turns: Turns, user_id: str
 ) -> None:
     arrival = asked(user_id, chat([UserMessage(content=word) for word in "abcdef"]))
-    assert await turns.open(new_turn(arrival)) is not None
+    assert await Arrivals(turns.database).open(new_turn(arrival)) is not None
     assert await messages_of(turns, arrival.turn_id) == list("abcdef")
     assert await column(turns.database, "SELECT hidden AS value FROM sessions") == [True]
 
 
 async def test_a_turn_is_accepted_once(turns: Turns, user_id: str) -> None:
     turn = new_turn(asked(user_id, chat("a")))
-    first = await turns.open(turn)
+    first = await Arrivals(turns.database).open(turn)
     assert first is not None
-    assert await turns.open(turn) is None
+    assert await Arrivals(turns.database).open(turn) is None
     assert await messages_of(turns, turn.arrival.turn_id) == ["a"]
 
 
 async def test_what_was_accepted_is_found_as_it_was(turns: Turns, user_id: str) -> None:
     arrival = asked(user_id, fingerprint="f")
-    created = await turns.open(new_turn(arrival, shard=3, ignored_messages=2))
-    known = await turns.find(arrival.turn_id)
+    created = await Arrivals(turns.database).open(new_turn(arrival, shard=3, ignored_messages=2))
+    known = await Arrivals(turns.database).find(arrival.turn_id)
     assert known
     assert (known.user_id, known.fingerprint, known.shard, known.created) == (user_id, "f", 3, created)
     assert (known.state, known.ignored_messages, known.personality_id) == ("prepared", 2, "default")
-    assert await turns.find(new_id()) is None
+    assert await Arrivals(turns.database).find(new_id()) is None
 
 
 async def test_a_second_running_turn_of_a_session_is_refused_by_the_database(turns: Turns, user_id: str) -> None:
@@ -83,7 +85,7 @@ async def test_a_second_running_turn_of_a_session_is_refused_by_the_database(tur
 
 async def test_who_claims_a_turn_holds_all_that_its_answer_is_made_of(turns: Turns, user_id: str) -> None:
     arrival = asked(user_id)
-    await turns.open(new_turn(arrival, shard=2))
+    await Arrivals(turns.database).open(new_turn(arrival, shard=2))
     held = await claimed(turns, arrival.turn_id)
     assert (held.epoch, held.attempts, held.round, held.shard, held.taken_over) == (1, 1, 0, 2, False)
     assert codec.decode(held.arrival, TurnRequested) == arrival
@@ -131,7 +133,7 @@ async def test_who_gives_up_its_lease_is_followed_at_once(turns: Turns, user_id:
     turn_id = await prepared(turns, user_id)
     await alive(turns)
     await claimed(turns, turn_id)
-    await turns.give_up_lease(OWNER)
+    await Upkeep(turns.database).give_up_lease(OWNER)
     assert await turns.claim(turn_id, 0, OTHER) is not None
 
 

@@ -18,6 +18,7 @@ from tests.workers.asked import (
 )
 from workers.storage.turn_rows import ToolsClaimed
 from workers.storage.turns import Turns
+from workers.storage.upkeep import Upkeep
 
 
 async def calling(turns: Turns, user_id: str, *names: str) -> str:
@@ -80,7 +81,7 @@ async def test_calls_whose_owner_lives_are_not_taken_over(turns: Turns, user_id:
     await alive(turns)
     first = await held_by(turns, turn_id)
     assert await turns.claim_tools(turn_id, 0, OTHER) is None
-    await turns.give_up_lease(OWNER)
+    await Upkeep(turns.database).give_up_lease(OWNER)
     second = await held_by(turns, turn_id, OTHER)
     assert second.epoch == first.epoch + 1
 

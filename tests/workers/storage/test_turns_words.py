@@ -18,6 +18,7 @@ from tests.workers.asked import (
     reply,
 )
 from tests.workers.storage.rows import add_session
+from workers.storage.arrivals import Arrivals
 from workers.storage.database import Database
 from workers.storage.turn_rows import Claimed, NewMessage, Partial
 from workers.storage.turns import Turns
@@ -77,7 +78,7 @@ async def test_every_choice_is_kept_and_only_the_first_is_remembered(turns: Turn
     ]  # fmt: skip
     await turns.finish(held, TurnState.COMPLETED, reply("c0", "c1"), both)
     assert await messages_of(turns, held.turn_id) == ["Hi", "c0", "c1"]
-    history = await turns.history(turns.database, held.session_id, new_id(), 10)
+    history = await Arrivals(turns.database).history(turns.database, held.session_id, new_id(), 10)
     assert history == [UserMessage(content="Hi"), AssistantMessage(content="c0")]
 
 
@@ -89,9 +90,9 @@ async def test_a_session_s_history_is_what_was_said_before_a_turn_oldest_first(
         turn_id = await in_session(turns, user_id, session_id, words)
         await finish(turns, await claimed(turns, turn_id), f"re {words}")
     turn_id = await in_session(turns, user_id, session_id, "3")
-    history = await turns.history(database, session_id, turn_id, 10)
+    history = await Arrivals(turns.database).history(database, session_id, turn_id, 10)
     assert [message.content for message in history] == ["1", "re 1", "2", "re 2"]
-    newest = await turns.history(database, session_id, turn_id, 3)
+    newest = await Arrivals(turns.database).history(database, session_id, turn_id, 3)
     assert [message.content for message in newest] == ["re 1", "2", "re 2"]
 
 
@@ -113,5 +114,5 @@ async def test_a_history_holds_tool_calls_and_their_answers_and_no_partial_text(
     asked_for = AssistantMessage(content=None, tool_calls=[calls[0][1]])
     told = ToolMessage(content="noon", tool_call_id="c1")
     assert await turns.steps(held.turn_id) == [asked_for, told]
-    history = await turns.history(turns.database, held.session_id, new_id(), 10)
+    history = await Arrivals(turns.database).history(turns.database, held.session_id, new_id(), 10)
     assert history == [UserMessage(content="Hi"), asked_for, told]

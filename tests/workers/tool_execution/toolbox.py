@@ -9,6 +9,7 @@ from typing import Any
 from schemas.openai import FunctionCall, FunctionSpec, Tool, ToolCall
 from tests.workers.asked import BUNDLE, answer, asked, claimed, new_turn, reply
 from workers.engines.tools.port import ToolFailed
+from workers.storage.arrivals import Arrivals
 from workers.storage.turn_rows import AskedCall
 from workers.storage.turns import Turns
 
@@ -41,7 +42,7 @@ async def calling(turns: Turns, user_id: str, *calls: tuple[str, str]) -> str:
     tools = tuple(Tool(function=FunctionSpec(name=name)) for name in sorted({name for name, _ in calls}))
     bundle = type(BUNDLE)(choice=BUNDLE.choice, tools=tools)
     arrival = asked(user_id)
-    await turns.open(new_turn(arrival, bundle=bundle))
+    await Arrivals(turns.database).open(new_turn(arrival, bundle=bundle))
     held = await claimed(turns, arrival.turn_id)
     asked_for = [
         (f"{arrival.turn_id[:-2]}{position:02}", ToolCall(id=f"c{position}", function=FunctionCall(*call)))
