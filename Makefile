@@ -16,8 +16,9 @@ check: install-dev
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
 
+# Every drill, one after the other, and a summary; half an hour. One of them: `.venv/bin/python -m ops.drills NAME`.
 prove: install-dev
-	@if [ -d ops/drills ]; then exec $(VENV_PYTHON) -m ops.drills; else echo "There are no drills yet."; fi
+	@exec $(VENV_PYTHON) -m ops.drills
 
 install:
 	@$(call with_python,requirements.txt)
@@ -25,11 +26,15 @@ install:
 install-dev:
 	@$(call with_python,requirements-dev.txt)
 
-# Runs ops/local/install.py with the first Python that will do.
+# Runs ops/local/install.py with the first Python that will do. A Python that somebody named, on the command line or in
+# the environment, is the one .venv is to have, whatever made it before.
+CHOSEN := $(if $(filter file,$(origin PYTHON)),,--chosen)
 define with_python
 for python in "$(PYTHON)" python3.13 python3.12 python3.14 python3.11; do \
 	if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then \
-		exec "$$python" ops/local/install.py $(1); \
+		if [ "$$python" = "$(PYTHON)" ]; then chosen="$(CHOSEN)"; \
+		elif [ -n "$(CHOSEN)" ]; then echo "$(PYTHON) is no Python from 3.11 to 3.14: $$python is used." >&2; fi; \
+		exec "$$python" ops/local/install.py $(1) $$chosen; \
 	fi; \
 done; \
 echo "CozyEngine needs Python 3.11, 3.12, 3.13 or 3.14, and found none. Install one, or name it:" >&2; \

@@ -37,6 +37,7 @@ async def main(stopping: asyncio.Event) -> None:
     log.info("draining", grace_s=settings.api.stream_grace)
     watched.ready = False
     services.draining.set()
+    services.end_resumable()
     server.should_exit = True
     ending = asyncio.get_running_loop().call_later(settings.api.stream_grace, services.end_readers)
     await serving
@@ -49,7 +50,7 @@ async def main(stopping: asyncio.Event) -> None:
 def listening_or_leave(api: Api) -> socket.socket:
     """The listening socket; a process that cannot have its address says so and ends."""
     try:
-        return listening(api.host, api.port)
+        return listening(api.host, api.port, shared=api.reuse_port)
     except OSError as error:
         log.critical("address_not_available", host=api.host, port=api.port, error=type(error).__name__)
         raise SystemExit(1) from None

@@ -7,9 +7,11 @@ import asyncio
 import msgspec
 import structlog
 
-from ops.runtime.bus import STREAM_FULL, Bus, BusUnavailable, read_receipt
+from gateway.storage_clock import StorageClock
+from ops.runtime.bus import STREAM_FULL, Bus, BusUnavailable, TooLarge, read_receipt
 from schemas import codec, subjects
-from schemas.faults import EngineOverloaded, StorageUnavailable, fault_from
+from schemas.faults import BodyTooLarge, EngineOverloaded, StorageUnavailable, fault_from
+from schemas.ids import new_id
 from schemas.subjects import TURN_REQUESTED, shard_of, turn_event
 from schemas.turns import Accepted, Refused, TurnRequested, Verdict
 
@@ -17,16 +19,31 @@ log = structlog.get_logger()
 
 AGAIN_AFTER = 2.0
 """Seconds without a verdict after which the turn is published again; taking it in twice changes nothing."""
-LAST_MOMENT = 0.5
-"""Seconds beyond the budget in which a verdict that is already on its way is still heard."""
+LAST_MOMENT = 2.0
+"""Seconds beyond the budget in which the verdict on a turn that was taken in time is still heard."""
+
+
+class _Question:
+    """One request for a turn under way: its verdict, and what became of the messages that carry it."""
+
+    def __init__(self) -> None:
+        self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.sent = self.refused = 0
+
+    def settle(self, verdict: Verdict) -> None:
+        if not self.verdict.done():
+            self.verdict.set_result(verdict)
 
 
 class Admission:
-    """One gateway's questions under way. All verdicts come on one subject space that only this process listens to."""
+    """One gateway's questions under way. All verdicts come on one subject space that only this process listens to.
 
-    def __init__(self, bus: Bus, gateway_id: str, shards: int) -> None:
-        self._bus, self._gateway_id, self._shards = bus, gateway_id, shards
-        self._waiting: dict[str, list[asyncio.Future[Verdict]]] = {}
+    Each question has an id of its own: several may ask for one turn at once, and not with the same words.
+    """
+
+    def __init__(self, bus: Bus, gateway_id: str, shards: int, clock: StorageClock) -> None:
+        self._bus, self._gateway_id, self._shards, self._clock = bus, gateway_id, shards, clock
+        self._waiting: dict[str, _Question] = {}
         self._decode = codec.decoder(Verdict).decode
 
     async def open(self) -> None:
@@ -35,66 +52,72 @@ class Admission:
         await self._bus.listen(subjects.stored(self._gateway_id, "*"), self._hear_receipt)
 
     async def ask(self, turn: TurnRequested, budget: float) -> Accepted:
-        """Publish the turn until there is a verdict.
+        """Publish the turn until there is a verdict. Where it is to be told, and until when, is filled in here.
 
-        Raises the fault it was refused with; EngineOverloaded where the stream is full; StorageUnavailable after
-        `budget` seconds. In the last two cases no worker takes the turn any more.
+        Raises the fault it was refused with; BodyTooLarge above the bus's limit; EngineOverloaded where the stream is
+        full; StorageUnavailable where `budget` seconds have brought no verdict. Then no worker takes it any more.
         """
-        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(turn.turn_id, []).append(verdict)
+        question_id = new_id()
+        subject = subjects.verdict(self._gateway_id, question_id)
+        until = await self._clock.moment(budget)
+        question = self._waiting[question_id] = _Question()
         try:
-            found = await self._until_verdict(turn, verdict, budget)
+            asked = msgspec.structs.replace(turn, verdict_subject=subject, expires_at=until)
+            found = await self._until_verdict(asked, question_id, question, budget)
         finally:
-            waiting = self._waiting[turn.turn_id]
-            waiting.remove(verdict)
-            if not waiting:
-                del self._waiting[turn.turn_id]
+            del self._waiting[question_id]
         if isinstance(found, Refused):
             raise fault_from(found.fault)
         return found
 
-    async def _until_verdict(self, turn: TurnRequested, verdict: asyncio.Future[Verdict], budget: float) -> Verdict:
+    async def _until_verdict(
+        self, turn: TurnRequested, question_id: str, question: _Question, budget: float
+    ) -> Verdict:
         session_id = turn.request.cozy.session_id if turn.request.cozy else None
         subject = turn_event(TURN_REQUESTED, shard_of(session_id or turn.turn_id, self._shards))
-        receipt = subjects.stored(self._gateway_id, turn.turn_id)
+        receipt = subjects.stored(self._gateway_id, question_id)
         data = codec.encode(turn)
         loop = asyncio.get_running_loop()
         end, tries = loop.time() + budget, 0
         while (left := end - loop.time()) > 0:
+            question.sent += 1
             try:
                 # A fresh message id each time: the stream may have lost, or be swallowing, the one before.
-                await self._bus.publish(
-                    subject, data, reply=receipt, msg_id=f"{turn.turn_id}.{turn.request_id}.{tries}"
-                )
+                await self._bus.publish(subject, data, reply=receipt, msg_id=f"{question_id}.{tries}")
             except BusUnavailable as error:
+                question.sent -= 1
                 log.warning("turn_not_published", error=str(error))
-            await asyncio.wait((verdict,), timeout=min(AGAIN_AFTER, left))
-            if verdict.done():
-                return verdict.result()
+            except TooLarge:
+                raise BodyTooLarge from None
+            await asyncio.wait((question.verdict,), timeout=min(AGAIN_AFTER, left))
+            if question.verdict.done():
+                return question.verdict.result()
             tries += 1
-        await asyncio.wait((verdict,), timeout=LAST_MOMENT)
-        if verdict.done():
-            return verdict.result()
+        await asyncio.wait((question.verdict,), timeout=LAST_MOMENT)
+        if question.verdict.done():
+            return question.verdict.result()
         log.warning("no_verdict", tries=tries)
         raise StorageUnavailable("The turn could not be stored in time, and was not accepted. Try again shortly.")
 
     def _hear_verdict(self, subject: str, data: bytes) -> None:
-        self._settle(subject, self._decode(data))
+        question = self._question_of(subject)
+        if question is not None:
+            question.settle(self._decode(data))
 
     def _hear_receipt(self, subject: str, data: bytes) -> None:
+        question = self._question_of(subject)
         try:
             error = read_receipt(data).error
         except msgspec.DecodeError:
             return
-        if error is None:
+        if error is None or question is None:
             return
         code = error.get("err_code")
         log.warning("turn_refused_by_stream", err_code=code)
-        if code in STREAM_FULL:
-            turn_id = subject.rpartition(".")[2]
-            self._settle(subject, Refused(turn_id=turn_id, fault=EngineOverloaded().record))
+        question.refused += 1
+        # A try whose receipt never came, or was good, may yet be taken: then the workers' word counts alone.
+        if code in STREAM_FULL and question.refused == question.sent:
+            question.settle(Refused(turn_id="", fault=EngineOverloaded().record))
 
-    def _settle(self, subject: str, verdict: Verdict) -> None:
-        for waiting in self._waiting.get(subject.rpartition(".")[2], ()):
-            if not waiting.done():
-                waiting.set_result(verdict)
+    def _question_of(self, subject: str) -> _Question | None:
+        return self._waiting.get(subject.rpartition(".")[2])

@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 
-from gateway import chat, docs, health, models, page, personalities, problems, sessions, turns
+from gateway import chat, docs, health, models, page, personalities, problems, sessions, turn_stream, turns
 from gateway.edge import Edge
 from gateway.guards import known_caller
 from gateway.services import Services, running
@@ -52,7 +52,7 @@ def api() -> Router:
             sessions.create_session, sessions.list_sessions, sessions.get_session, sessions.change_session,
             sessions.delete_session, sessions.list_messages,
         ]),
-        Router("/", tags=["turns"], route_handlers=[turns.get_turn]),
+        Router("/", tags=["turns"], route_handlers=[turns.get_turn, turns.cancel_turn, turn_stream.stream_turn]),
     ])  # fmt: skip
 
 

@@ -24,6 +24,7 @@ PATIENCE = 30.0
 _JSON_TYPE = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 _PATH = re.compile(r"^(?P<complaint>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
+_UNKNOWN = re.compile(r"^Object contains unknown field `")
 _NO_BRACKET = bytes(set(range(256)) - set(b'{}[]"'))
 _STRINGS = re.compile(rb'"[^"]*"')
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -118,6 +119,8 @@ def _invalid(text: str) -> InvalidValue:
     complaint, path = clean(found["complaint"]), found["path"] or ""
     if missing := _MISSING.match(complaint):
         path = f"{path}.{missing['name']}" if path else missing["name"]
+    if _UNKNOWN.match(complaint):
+        complaint = "Object contains an unknown key"
     return InvalidValue(f"{complaint}.", param=path or None)
 
 

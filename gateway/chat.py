@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import structlog
@@ -15,11 +15,11 @@ from gateway import body, intake, problems, sse
 from gateway.collect import Collector
 from gateway.reply_reader import ReplyReader, Shown
 from gateway.services import Asked, Services, services_of
-from ops.runtime import metrics
+from gateway.streamed import StreamedAnswer, Watch
 from schemas.faults import Fault, fault_from
 from schemas.ids import new_id
 from schemas.openai import ChatRequest, text_of
-from schemas.replies import Delta, Failed, Finished, Progress
+from schemas.replies import Failed, Finished
 from schemas.subjects import shard_of
 from schemas.turns import Accepted, TurnRequested
 
@@ -31,16 +31,14 @@ async def chat_completions(request: Asked) -> ASGIApp:
     """OpenAI's chat completion, streamed or whole. Our part of the request and of the answer is called `cozy`."""
     services = services_of(request)
     api = services.config.api
-    asked = await body.read(request.scope, request.receive, ChatRequest, api.max_body_bytes)
+    asked = await body.read(request.scope, request.receive, intake.ChatBody, api.max_body_bytes)
     intake.check(asked, services.config)
     turn = intake.turn_from(
         asked,
         request.user,
         cast(list[tuple[bytes, bytes]], request.scope["headers"]),
         request_id=problems.request_id_of(request.scope) or new_id(),
-        gateway_id=services.gateway_id,
         now=time.time(),
-        budget=api.verdict_budget,
         fresh_id=new_id(),
         scripted_allowed=services.config.app.environment != "production",
     )
@@ -48,10 +46,12 @@ async def chat_completions(request: Asked) -> ASGIApp:
     reader, verdict = await _admitted(services, turn)
     if services.config.observability.log_content:
         log.info("asked", content=text_of(asked.messages[-1].content))
-    answer = Answer(services, reader, verdict, turn)
+    watch = Watch(request.receive, reader)
+    answer = Answer(services, reader, verdict, turn, watch)
     try:
         return await (answer.streamed() if asked.stream else answer.whole())
     except BaseException:
+        watch.end()
         await reader.close()
         raise
 
@@ -78,43 +78,36 @@ async def _admitted(services: Services, turn: TurnRequested) -> tuple[ReplyReade
 class Answer:
     """One reply on its way to one client."""
 
-    def __init__(self, services: Services, reader: ReplyReader, verdict: Accepted, turn: TurnRequested) -> None:
-        self.services, self.reader, self.verdict = services, reader, verdict
+    def __init__(
+        self, services: Services, reader: ReplyReader, verdict: Accepted, turn: TurnRequested, watch: Watch
+    ) -> None:
+        self.services, self.reader, self.verdict, self.watch = services, reader, verdict, watch
         self.request = turn.request
         self.request_id = turn.request_id
         self.began = time.monotonic()
+        if verdict.attached:
+            reader.come_late()
 
     @property
     def cozy(self) -> dict[str, Any]:
         """What the first chunk, or the whole answer, says of the turn."""
         verdict = self.verdict
-        about: dict[str, Any] = {
-            "turn_id": verdict.turn_id,
-            "session_id": verdict.session_id,
-            "personality_id": verdict.personality_id,
-        }
-        if verdict.ignored_messages:
-            about["ignored_messages"] = verdict.ignored_messages
-        return about
-
-    async def _first(self) -> list[Shown]:
-        return await self.reader.catch_up() if self.verdict.attached else []
+        return about(verdict.turn_id, verdict.session_id, verdict.personality_id, verdict.ignored_messages)
 
     async def whole(self) -> ASGIApp:
         """The answer in one piece, once the reply is stored. Raises the fault the reply ended with."""
         collector = Collector(
             turn_id=self.verdict.turn_id, model=self.request.model, created=self.verdict.created, cozy=self.cozy
         )
-        events = await self._first()
         while True:
-            for event in events:
+            for event in await self._read(self.services.config.api.heartbeat):
                 if isinstance(event, Failed):
-                    raise fault_from(event.fault)
+                    raise self._fault(event)
                 if isinstance(event, Finished):
+                    self.watch.end()
                     await self.reader.close()
                     return WholeAnswer(collector.whole(event), self.verdict.turn_id)
                 collector.take(event)
-            events = list(await self.reader.read(self.services.config.api.heartbeat))
 
     async def streamed(self) -> ASGIApp:
         """The answer as a stream, once there is something to say or `api.header_wait` has passed.
@@ -122,6 +115,7 @@ class Answer:
         A reply that fails before its first word raises its fault, so that the client sees a status of its own.
         """
         options = self.request.stream_options
+        api = self.services.config.api
         chunks = sse.ChunkStream(
             turn_id=self.verdict.turn_id,
             model=self.request.model,
@@ -129,10 +123,35 @@ class Answer:
             cozy=self.cozy,
             include_usage=bool(options and options.include_usage),
         )
-        events = await self._first() or list(await self.reader.read(self.services.config.api.header_wait))
+        events = await self._read(api.header_wait)
         if events and isinstance(events[0], Failed):
-            raise fault_from(events[0].fault)
-        return StreamedAnswer(self, chunks, events)
+            raise self._fault(events[0])
+        return StreamedAnswer(
+            self.reader, chunks, events, self.watch, api=api, request_id=self.request_id, began=self.began
+        )
+
+    async def _read(self, timeout: float) -> Sequence[Shown]:
+        """What is new. Raises ClientGone where nobody waits for it any more."""
+        events = await self.reader.read(timeout)
+        if self.reader.closed:
+            raise problems.ClientGone
+        return events
+
+    def _fault(self, end: Failed) -> Fault:
+        """The fault of a reply that broke off. In a session the same words sent again would be said twice.
+
+        Where only the reading broke off, the turn goes on, and who asks again is given its reply.
+        """
+        fault = fault_from(end.fault)
+        if end.state != "unread" and self.verdict.session_id != intake.hidden_session(self.verdict.turn_id):
+            fault.should_retry = False
+        return fault
+
+
+def about(turn_id: str, session_id: str, personality_id: str | None, ignored_messages: int) -> dict[str, Any]:
+    """What every client is told of a turn, in `cozy`."""
+    known: dict[str, Any] = {"turn_id": turn_id, "session_id": session_id, "personality_id": personality_id}
+    return {**known, "ignored_messages": ignored_messages} if ignored_messages else known
 
 
 class WholeAnswer:
@@ -149,68 +168,3 @@ class WholeAnswer:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": self._data, "more_body": False})
-
-
-class StreamedAnswer:
-    """An ASGI app that sends a reply as it comes, a heartbeat where it is silent, and its end or its error."""
-
-    def __init__(self, answer: Answer, chunks: sse.ChunkStream, events: list[Shown]) -> None:
-        self._answer, self._chunks, self._events = answer, chunks, events
-        self._told_first = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reader = self._answer.reader
-        location = f"/v1/turns/{self._answer.verdict.turn_id}".encode()
-        await send({"type": "http.response.start", "status": 200, "headers": [*sse.HEADERS, (b"location", location)]})
-        gone = asyncio.create_task(_gone(receive, reader))
-        try:
-            with metrics.sse_stream():
-                await self._send_all(send)
-        finally:
-            gone.cancel()
-            await reader.close()
-
-    async def _send_all(self, send: Send) -> None:
-        reader, heartbeat = self._answer.reader, self._answer.services.config.api.heartbeat
-        data, ended = self._written(self._events)
-        data = self._chunks.open() + data
-        while True:
-            await send({"type": "http.response.body", "body": data, "more_body": not ended})
-            if ended or reader.closed:
-                return
-            events = await reader.read(heartbeat)
-            data, ended = self._written(events) if events else (sse.HEARTBEAT, False)
-
-    def _written(self, events: Any) -> tuple[bytes, bool]:
-        parts = []
-        for event in events:
-            if type(event) is Delta:
-                self._note_first()
-                parts.append(self._chunks.delta(event))
-            elif isinstance(event, Progress):
-                parts.append(self._chunks.progress(event))
-            elif isinstance(event, Finished):
-                return b"".join((*parts, self._chunks.finish(event))), True
-            elif isinstance(event, Failed):
-                return b"".join((*parts, self._failed(event))), True
-            else:
-                parts.append(self._chunks.taken_over(event))
-        return b"".join(parts), False
-
-    def _failed(self, end: Failed) -> bytes:
-        fault: Fault = fault_from(end.fault)
-        details = self._answer.services.config.api.error_details
-        return self._chunks.failed(end, problems.error_body(fault, self._answer.request_id, details))
-
-    def _note_first(self) -> None:
-        if not self._told_first:
-            self._told_first = True
-            metrics.first_token(time.monotonic() - self._answer.began)
-
-
-async def _gone(receive: Receive, reader: ReplyReader) -> None:
-    """Stop reading for a client that left. Its turn goes on: leaving is not stopping."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    log.info("client_left")
-    reader.leave()

@@ -28,6 +28,7 @@ READS = "reads"
 know of."""
 ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
     ("/v1/chat/completions", "POST"): {"application/json": ChatCompletion, "text/event-stream": ChatCompletionChunk},
+    ("/v1/turns/{turn_id}/stream", "GET"): {"text/event-stream": ChatCompletionChunk},
 }
 """What handlers answer that send the bytes themselves, by media type; of a stream, what each event's data is."""
 _REF = "#/components/schemas/{name}"

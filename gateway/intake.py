@@ -7,15 +7,25 @@ import re
 from collections.abc import Iterable
 
 from ops.runtime.config import Config
-from schemas import codec, ids, subjects
+from schemas import codec, ids
 from schemas.faults import InvalidValue, ModelNotFound, NotFound
-from schemas.openai import AssistantMessage, ChatRequest
+from schemas.openai import AssistantMessage, ChatRequest, CozyOptions, ToolMessage, UserMessage
 from schemas.records import Caller
 from schemas.turns import TurnRequested
 
 PERSONALITY_PREFIX = "cozy/"
 KEY_LENGTH = 255
 _QUOTED = re.compile(r'^"((?:[^"\\]|\\["\\])*)"$')
+
+
+class _Options(CozyOptions, frozen=True, forbid_unknown_fields=True):
+    """Our own part of a request, where a key that does not exist is a typing error of the caller's."""
+
+
+class ChatBody(ChatRequest, frozen=True, kw_only=True):
+    """A chat request at the edge. Between our processes a key that one side does not know yet is passed over."""
+
+    cozy: _Options | None = None
 
 
 def check(request: ChatRequest, config: Config) -> None:
@@ -33,8 +43,18 @@ def check(request: ChatRequest, config: Config) -> None:
         known = config.catalogue is not None and config.catalogue.resolve(request.model) is not None
     if not known:
         raise ModelNotFound("There is no such model. GET /v1/models lists them.", param="model")
-    if cozy and cozy.session_id and isinstance(request.messages[-1], AssistantMessage):
-        raise InvalidValue("The request brings no new message: the last one is the assistant's.", param="messages")
+    if cozy and cozy.session_id and not _brings_news(request):
+        raise InvalidValue("The request brings no new user message or tool result.", param="messages")
+
+
+def _brings_news(request: ChatRequest) -> bool:
+    """Whether anything that a session would store follows the last assistant message."""
+    for message in reversed(request.messages):
+        if isinstance(message, UserMessage | ToolMessage):
+            return True
+        if isinstance(message, AssistantMessage):
+            return False
+    return False
 
 
 def idempotency_key(header: str | None) -> str | None:
@@ -63,13 +83,11 @@ def turn_from(
     headers: Iterable[tuple[bytes, bytes]],
     *,
     request_id: str,
-    gateway_id: str,
     now: float,
-    budget: float,
     fresh_id: str,
     scripted_allowed: bool,
 ) -> TurnRequested:
-    """The turn a request asks for. `now` in Unix seconds; `budget` seconds until the gateway gives up on a verdict."""
+    """The turn a request asks for, `now` in Unix seconds. Where and how long its verdict is awaited, admission says."""
     key, retried, scripted = None, False, {}
     for name, value in headers:
         if name == b"idempotency-key":
@@ -85,9 +103,9 @@ def turn_from(
         request_id=request_id,
         request=request,
         fingerprint=fingerprint(request),
-        verdict_subject=subjects.verdict(gateway_id, turn_id),
+        verdict_subject="",
         asked_at=now,
-        expires_at=now + budget,
+        expires_at=now,
         scripted=scripted,
         keyed=key is not None,
         retried=retried,

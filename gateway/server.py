@@ -1,7 +1,9 @@
-"""The server: uvicorn, told to leave signals to us, to answer nonsense in our words, and to bound what it buffers."""
+"""The server: uvicorn, told to leave signals to us, to answer nonsense in our words, to bound what it buffers, and to
+end without turning anybody away who had already knocked."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.problems import JSON, error_body
+from gateway.streamed import ABORT
 from ops.runtime.settings import Api
 from schemas.faults import InvalidValue
 from schemas.ids import new_id
@@ -26,14 +29,17 @@ HEAD_LIMIT = 64 * 1024
 """Bytes of request line and headers that may come in more than one piece. uvicorn has no limit of its own here."""
 LAST_WORDS = 2
 """Seconds beyond the grace in which streams that had to be ended say so."""
+LINGER = 0.5
+"""Seconds a connection that is idle when the server ends has for one more request: it may be on its way already."""
 
 
 class Protocol(HttpToolsProtocol):
     """One connection, whose client may neither stay silent nor talk for ever before its request's head is whole."""
 
-    silence = float(KEEP_ALIVE)
+    silence: float = KEEP_ALIVE
     in_head = False
     head_bytes = 0
+    ending = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -54,7 +60,25 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
+        self.scope["state"][ABORT] = self.transport.abort
         super().on_headers_complete()
+        if self.ending:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """The server ends: what is being answered is finished, and the next answer says that it is the last.
+
+        A connection that nobody was told about, idle now or behind an answer whose head is out already, may be asked
+        on once more: it closes after `LINGER` seconds in which nothing is asked.
+        """
+        self.ending = True
+        self.silence = LINGER
+        self.timeout_keep_alive = LINGER  # type: ignore[assignment]  # seconds, and a fraction works
+        if self.cycle is None or self.cycle.response_complete:
+            self._unset_keepalive_if_required()
+            self._close_if_silent()
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
 
     def _close_if_silent(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.silence, self.timeout_keep_alive_handler)
@@ -80,6 +104,30 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, serve those that are there, and end. At most the grace and a little more.
+
+        A client whose connection the kernel has taken but we have not would be reset by the closing of the listener,
+        though it was promised an answer; where gateways share a port that happens at every restart of a busy one.
+        """
+        waiting = [listener.dup() for listener in sockets or []]
+        for server in self.servers:
+            server.close()
+        for listener in waiting:
+            await self._take_all(listener)
+        await super().shutdown(sockets)
+
+    async def _take_all(self, listener: socket.socket) -> None:
+        """Accept whoever waits in this listener's queue, and close it."""
+        for connection in _queue_of(listener):
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(self._ending, connection)
+
+    def _ending(self) -> Protocol:
+        protocol = Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol.ending = True
+        return protocol
+
 
 def server_for(app: Any, api: Api) -> Server:
     """A server of this app. Told to exit, it closes its ports, gives open requests `api.stream_grace` seconds and a
@@ -103,16 +151,37 @@ def server_for(app: Any, api: Api) -> Server:
     )
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket on which clients already queue; port 0 takes a free one. Raises OSError where the address is taken."""
+def listening(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket on which clients already queue; port 0 takes a free one. Raises OSError where the address is taken.
+
+    `shared`: several processes of one user may listen on the port; the kernel gives each its part of the connections.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Without its protocol named, asyncio takes it for no TCP socket and leaves Nagle's delay of 40 ms on.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def _queue_of(listener: socket.socket) -> list[socket.socket]:
+    """The connections that wait in a listener's queue; it is closed right behind the last one, for who comes in
+    between is reset."""
+    waiting: list[socket.socket] = []
+    with listener:
+        listener.setblocking(False)
+        try:
+            while True:
+                waiting.append(listener.accept()[0])
+        except BlockingIOError:
+            pass  # that was all
+        except OSError as error:
+            log.warning("waiting_connections_reset", error=type(error).__name__)
+    return waiting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import structlog
@@ -16,13 +16,15 @@ from gateway.admission import Admission
 from gateway.callers import Callers
 from gateway.readers import Readers
 from gateway.records_client import Records
-from gateway.reply_reader import ReplyReader
+from gateway.reply_reader import ReplyReader, Shown
+from gateway.storage_clock import StorageClock
 from ops.runtime.bus import Bus
 from ops.runtime.config import Config
 from schemas import subjects
 from schemas.faults import EngineOverloaded, StorageUnavailable
 from schemas.ids import new_id
-from schemas.records import Caller, FindCaller
+from schemas.records import Caller, FindCaller, GetReply, StoredReply
+from schemas.turns import ENDS
 
 log = structlog.get_logger()
 
@@ -30,6 +32,10 @@ JETSTREAM = "$JS.API.INFO"
 """Where NATS itself answers, once it can also store."""
 CONNECT_AGAIN_AFTER = 1.0
 """Seconds between two attempts to reach a bus that was never reached."""
+
+LOOKS_AT_ONCE = 8
+"""Clients that come back at the same time and whose turns are looked up at once. The others wait here, where it takes
+no patience of the records worker."""
 
 Asked = Request[Caller, Any, State]
 """A request behind `known_caller`: `user` is its `Caller`."""
@@ -44,11 +50,14 @@ class Services:
         self.draining = asyncio.Event()
         """Set once the process is told to stop: open streams have `api.stream_grace` seconds to end."""
         self.records = Records(lambda: self._bus, config.api.records_timeout)
+        self.clock = StorageClock(self.records)
         self.callers = Callers(self._find_caller, config.api.caller_cache_ttl, config.api.caller_stale_ttl)
         self.gateway_id = new_id()
         self._bus: Bus | None = None
         self._admission: Admission | None = None
         self.readers = Readers()
+        self._over = False
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     @property
     def admission(self) -> Admission:
@@ -58,15 +67,37 @@ class Services:
         return self._admission
 
     def reader(self, turn_id: str, user_id: str, shard: int) -> ReplyReader:
-        """A reader of one turn's reply, not open yet."""
-        return self.readers.add(ReplyReader(self.bus, self.records, turn_id=turn_id, user_id=user_id, shard=shard))
+        """A reader of one turn's reply, not open yet. Raises EngineOverloaded once the grace of a stop is over."""
+        if self._over:
+            raise EngineOverloaded("The gateway is restarting. Ask again: another one answers.")
+        return self.readers.make(self.bus, self.records, turn_id=turn_id, user_id=user_id, shard=shard)
+
+    async def late_reader(self, turn_id: str, user_id: str) -> tuple[ReplyReader, StoredReply, Sequence[Shown]]:
+        """An open reader of a turn that was asked for before, what PostgreSQL says of it, and what that shows.
+
+        Raises NotFound for another's turn, EngineOverloaded where this gateway is about to end.
+        """
+        if self.draining.is_set():
+            raise EngineOverloaded("The gateway is restarting. Ask again: another one answers.")
+        async with self._looks:
+            stored = await self.records.ask(GetReply(user_id=user_id, turn_id=turn_id), StoredReply)
+        reader = self.readers.make(
+            self.bus, self.records, turn_id=turn_id, user_id=user_id, shard=stored.shard, resumable=True
+        )
+        if stored.state not in ENDS:
+            await reader.open(late=True)
+        if self.draining.is_set():
+            reader.leave()
+        return reader, stored, reader.come_late(stored)
+
+    def end_resumable(self) -> None:
+        """The gateway is told to stop: its clients that can go on elsewhere are let go at once."""
+        self.readers.end_resumable()
 
     def end_readers(self) -> None:
         """The grace of a stopping gateway is over: tell every open stream where its reply can be read on."""
-        fault = EngineOverloaded(
-            "The gateway is restarting. The reply goes on and is stored with its turn and its session."
-        )
-        self.readers.end_all(fault)
+        self._over = True  # a connection that was kept may still ask for a turn, and nobody would end its stream
+        self.readers.end_all()
 
     @property
     def bus(self) -> Bus:
@@ -96,14 +127,14 @@ class Services:
         log.info("bus_connected")
 
     async def _listen_on(self, bus: Bus) -> None:
-        admission = Admission(bus, self.gateway_id, self.config.storage.shards)
+        admission = Admission(bus, self.gateway_id, self.config.storage.shards, self.clock)
         try:
             await bus.listen(subjects.CALLERS_REVOKED, self.callers.hear_revoked)
             await admission.open()
         except BaseException:
             await bus.close()
             raise
-        bus.on_reconnect.append(self._doubt_callers)
+        bus.on_reconnect += [self._doubt_callers, self.readers.doubt]
         self._bus, self._admission = bus, admission
 
     async def close(self) -> None:
@@ -124,12 +155,14 @@ async def running(app: Litestar) -> AsyncIterator[None]:
     services = cast(Services, app.state["services"])
     opening = asyncio.create_task(services.open(), name="bus-connect")
     clock = asyncio.create_task(services.readers.tell_time(), name="readers-clock")
+    storage_clock = asyncio.create_task(services.clock.run(), name="storage-clock")
     try:
         yield
     finally:
         opening.cancel()
         clock.cancel()
-        await asyncio.gather(opening, clock, return_exceptions=True)
+        storage_clock.cancel()
+        await asyncio.gather(opening, clock, storage_clock, return_exceptions=True)
         await services.close()
 
 

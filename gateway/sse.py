@@ -104,7 +104,7 @@ class ChunkStream:
             number += 1
             if number > self._after:
                 parts.append(self._finished(choice, reason, number, end.stopped))
-        if self._include_usage:
+        if self._include_usage and number + 1 > self._after:
             usage = b',"choices":[],"usage":' + encode_usage(end.usage) + b"}\n\n"
             parts.append(b"id: %d\n" % (number + 1) + self._head + usage)
         return b"".join(parts) + DONE

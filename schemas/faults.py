@@ -26,7 +26,7 @@ class Fault(Exception):
     retryable: ClassVar[bool] = False
     """Whether the same request may succeed later without a change."""
     retry_after: ClassVar[float | None] = None
-    should_retry: ClassVar[bool | None] = None
+    should_retry: bool | None = None
     """What `x-should-retry` tells OpenAI's SDKs; None leaves it to them."""
     kind: ClassVar[str | None] = None
     """OpenAI's `type` where the status does not decide it."""

@@ -137,7 +137,8 @@ class GetReply(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class StoredReply(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn's visible events from the first, and its end where it has one. Each is an encoded frame."""
+    """A turn's stored events, and its end where it has one. Each is an encoded frame. Of a turn that goes on: the
+    rounds that are committed."""
 
     turn_id: str
     session_id: str
@@ -149,6 +150,8 @@ class StoredReply(msgspec.Struct, frozen=True, kw_only=True):
     frames: list[bytes]
     more: bool = False
     """Whether more follows: ask again, behind the last event of this page. The end is in the last page."""
+    ignored_messages: int = 0
+    """How many of the request's messages its session made superfluous."""
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -156,9 +159,11 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Pong(msgspec.Struct, frozen=True, kw_only=True):
-    """`database`: round trip in milliseconds."""
+    """`database_ms`: round trip in milliseconds."""
 
     database_ms: float
+    database_time: float | None = None
+    """What time it is there, in Unix seconds."""
 
 
 Query = (

@@ -75,6 +75,11 @@ def cancel(turn_id: str) -> str:
 EVERY_CANCEL = "cancel.*"
 
 
+def cancelled_turn(subject: str) -> str:
+    """The turn that a heard `cancel.<turn_id>` is about."""
+    return subject.partition(".")[2]
+
+
 def wanted(turn_id: str) -> str:
     """A reader to whoever owns the turn: a frame is missing that the stream does not have; send a snapshot."""
     return f"wanted.{turn_id}"

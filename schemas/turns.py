@@ -33,14 +33,18 @@ MOVES: dict[TurnState, frozenset[TurnState]] = {
     S.ACCEPTED: frozenset({S.PREPARED} | _STOPS),
     S.PREPARED: frozenset({S.GENERATING} | _STOPS),
     S.GENERATING: frozenset({S.CALLING_TOOLS, S.COMPLETED, S.INTERRUPTED} | _STOPS),
-    S.CALLING_TOOLS: frozenset({S.PREPARED, S.AWAITING_APPROVAL} | _STOPS),
+    S.CALLING_TOOLS: frozenset({S.PREPARED, S.AWAITING_APPROVAL, S.FAILED}),
     S.AWAITING_APPROVAL: frozenset({S.CALLING_TOOLS} | _STOPS),
     S.COMPLETED: frozenset(),
     S.FAILED: frozenset(),
     S.CANCELLED: frozenset(),
     S.INTERRUPTED: frozenset(),
 }
-"""Every move there is. `workers/storage` makes no other; `tests/schemas/test_turns.py` compares the two."""
+"""Every move there is. `workers/storage` makes no other; `tests/schemas/test_turns.py` compares the two.
+
+A turn that is stopped while it calls tools is prepared once more, since what its tools did must be recorded first; the
+round that begins then ends at once.
+"""
 
 
 class TurnRequested(msgspec.Struct, frozen=True, kw_only=True, tag="requested"):
@@ -56,7 +60,8 @@ class TurnRequested(msgspec.Struct, frozen=True, kw_only=True, tag="requested"):
     asked_at: float
     """Unix seconds, by the gateway's clock."""
     expires_at: float
-    """Unix seconds. Past it the gateway has told its client to come back, so the turn must not be accepted."""
+    """Unix seconds by PostgreSQL's clock, as its gateway knows it. Past it the gateway tells its client to come back,
+    so the turn must not be accepted."""
     scripted: dict[str, str] = {}
     """`x-scripted-*` headers for the scripted model server. Empty outside development."""
     keyed: bool = False

@@ -19,6 +19,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from ops.runtime.bus import Bus
+from workers.cancelling import end_all
 
 log = structlog.get_logger()
 
@@ -28,6 +29,9 @@ HEARTBEAT = 5.0
 """Seconds between the server's signs of life while it has nothing for us."""
 MISSED = 2.5
 """Heartbeats that may be missed before the request counts as lost."""
+SIGNS_MISSED = 2
+"""Signs of life within which a request ends: before the messages in hand of a worker that gives none are delivered
+again (after three), or the frozen worker's own requests would swallow what others are to take over from it."""
 REFUSED_PAUSE = 0.25
 HANG_UP_SECONDS = 2.0
 """How long the server may take to say that it will send no more."""
@@ -50,7 +54,9 @@ class PullLoop:
         self._refill_at = max(1, slots // 2)
         self._stopping = False
         self._running: dict[asyncio.Task[None], Msg] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._refused: asyncio.Task[None] | None = None
         self._heard = 0.0
         self._anew = asyncio.Lock()
 
@@ -65,7 +71,8 @@ class PullLoop:
         self._bus.on_reconnect.append(self._ask_anew)
         self._heard = asyncio.get_running_loop().time()
         await self._ask()
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_alive())]
+        self._watching = asyncio.create_task(self._watch())
+        self._keeping = asyncio.create_task(self._keep_alive())
 
     async def stop(self, grace: float) -> int:
         """Take no more, give what arrives now back, let running work end within `grace` seconds, then cancel it.
@@ -73,17 +80,15 @@ class PullLoop:
         Says how many were cancelled; they are given back at once, so that another worker goes on.
         """
         self._stopping = True
+        _cancel(self._watching)  # it would find the silence suspicious
         with contextlib.suppress(ValueError):
             self._bus.on_reconnect.remove(self._ask_anew)
         await self._hang_up()
         if self._running:
             await asyncio.wait(list(self._running), timeout=grace)
         left = list(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        for task in self._tasks:
-            task.cancel()
+        await end_all(left)
+        _cancel(self._keeping, self._refused)
         return len(left)
 
     async def _listen(self) -> None:
@@ -107,7 +112,9 @@ class PullLoop:
         if wanted <= 0 or self._stopping:
             return
         self._owed += wanted
-        body = {"batch": wanted, "expires": int(EXPIRES * 1e9), "idle_heartbeat": int(HEARTBEAT * 1e9)}
+        expires = min(EXPIRES, SIGNS_MISSED * self._alive)
+        heartbeat = min(HEARTBEAT, expires / 2)  # the server takes no more than half
+        body = {"batch": wanted, "expires": int(expires * 1e9), "idle_heartbeat": int(heartbeat * 1e9)}
         try:
             await self._bus.client.publish(self._next, msgspec.json.encode(body), reply=self._inbox)
         except nats.errors.Error:
@@ -140,8 +147,15 @@ class PullLoop:
             return
         # The server names what it will not send any more of this request (ADR-13).
         self._owed = max(0, self._owed - int(headers.get("Nats-Pending-Messages") or self._owed))
-        if status in ("409", "503"):
-            await asyncio.sleep(REFUSED_PAUSE)
+        if status not in ("409", "503"):
+            await self._ask()
+        elif self._refused is None or self._refused.done():
+            # Each of the requests that were under way is refused: asked again once, and not waited for in here, where
+            # the next message would wait too.
+            self._refused = asyncio.create_task(self._ask_later())
+
+    async def _ask_later(self) -> None:
+        await asyncio.sleep(REFUSED_PAUSE)
         await self._ask()
 
     async def _run(self, message: Msg) -> None:
@@ -171,6 +185,12 @@ class PullLoop:
                 if not message._ackd:
                     with contextlib.suppress(nats.errors.Error):
                         await message.in_progress()
+
+
+def _cancel(*tasks: asyncio.Task[None] | None) -> None:
+    for task in tasks:
+        if task is not None:
+            task.cancel()
 
 
 def fed_by_credits(

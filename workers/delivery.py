@@ -21,6 +21,9 @@ log = structlog.get_logger()
 BACK_OFF = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Seconds before the next try, by the number of tries so far; the last repeats."""
 
+CLAIM_AFTER = 0.05
+"""Seconds beyond the end of an owner's lease after which its turn is tried again."""
+
 E = TypeVar("E")
 
 
@@ -64,13 +67,14 @@ async def deliver(
     stage: str,
     event: E,
     work: Callable[[E], Awaitable[None]],
-    poisoned: Callable[[E, Exception], Awaitable[bool]],
+    poisoned: Callable[[E, Exception, int], Awaitable[bool]],
 ) -> None:
     """Do the work of one message and settle it.
 
     Done: acknowledged. `Later` and infrastructure errors: given back with a delay. `Fenced`: left alone. Cancelled (the
-    process stops): given back at once. Anything else counts as a failure of the turn itself; `poisoned` is told and
-    says whether it was the last one (then the turn has been failed and the message is dropped).
+    process stops): given back at once. Anything else counts as a failure of the turn itself; `poisoned` is told, with
+    the number of deliveries, and says whether it was the last one (then the turn has been failed and the message is
+    dropped).
     """
     tries, began = message.metadata.num_delivered, time.monotonic()
     if tries > 1:
@@ -102,11 +106,13 @@ async def deliver(
 
 
 async def _settle_failure(
-    message: Msg, event: E, error: Exception, poisoned: Callable[[E, Exception], Awaitable[bool]]
+    message: Msg, event: E, error: Exception, poisoned: Callable[[E, Exception, int], Awaitable[bool]]
 ) -> None:
     try:
-        last = await poisoned(event, error)
-    except INFRASTRUCTURE:
+        last = await poisoned(event, error, message.metadata.num_delivered)
+    except Exception as uncounted:
+        if not is_away(uncounted):
+            log.exception("failure_not_counted")
         last = False
     if last:
         await message.ack()

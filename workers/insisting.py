@@ -18,12 +18,14 @@ AT_MOST = 60.0
 PAUSE_MAX = 1.0
 
 
-async def insist(commit: Callable[[], Awaitable[T]]) -> T:
+async def insist(commit: Callable[[], Awaitable[T]], landed: Callable[[], Awaitable[T]] | None = None) -> T:
     """What `commit` gives, tried again while the database is away or busy, for a minute at most.
 
-    It must be safe to repeat: guarded by the owner's epoch, it finds its own first success as "not mine any more".
+    It must be safe to repeat. Guarded by the owner's epoch it finds its own first success, whose answer was lost with
+    the connection, as "not mine any more": where a repeated try gives nothing, `landed` says whether that was so.
     Raises the last psycopg error.
     """
+    tries = 0
     attempts = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type((psycopg.OperationalError, psycopg.InterfaceError)),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=PAUSE_MAX),
@@ -33,9 +35,16 @@ async def insist(commit: Callable[[], Awaitable[T]]) -> T:
     )
 
     async def once() -> T:  # tenacity awaits what a coroutine function gives, and hands on what a lambda gives
+        nonlocal tries
+        tries += 1
         return await commit()
 
-    return await attempts(once)
+    async def look() -> T:
+        assert landed is not None
+        return await landed()
+
+    found: T = await attempts(once)
+    return found if found or tries == 1 or landed is None else await attempts(look)
 
 
 def _say(state: tenacity.RetryCallState) -> None:

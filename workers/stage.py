@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,26 +19,25 @@ from nats.aio.msg import Msg
 from structlog.contextvars import bound_contextvars
 
 from ops.runtime import config as configuration
-from ops.runtime import logs, metrics
+from ops.runtime import logs, metrics, topology
 from ops.runtime.bus import Bus
 from ops.runtime.config import Config
 from ops.runtime.health import Health
 from schemas import codec, subjects
 from schemas.faults import EngineInternal, Fault
-from schemas.ids import new_id
 from schemas.streams import TURNS, ConsumerSpec
+from workers.cancelling import end_all
 from workers.consumer import PullLoop, fed_by_credits
 from workers.delivery import Later, deliver, unreadable
 from workers.endings import Endings
+from workers.leases import RENEWALS, Lease
+from workers.stops import Stops
 from workers.storage.arrivals import Arrivals
 from workers.storage.database import Database
 from workers.storage.turns import Turns
 from workers.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
-
-RENEWALS = 3
-"""Renewals within one lease, so that two may fail."""
 
 
 class StageBroker(NatsBroker):
@@ -57,9 +57,12 @@ class Stage:
 
     def __init__(self, name: str, config: Config, bus: Bus, database: Database) -> None:
         self.name, self.config, self.bus, self.database = name, config, bus, database
-        self.worker_id = new_id()
-        self.turns, self.arrivals, self.upkeep = Turns(database), Arrivals(database), Upkeep(database)
+        self.lease = Lease(database, name, config.storage.lease)
+        self.worker_id = self.lease.worker_id
+        limit = config.security.concurrent_turns
+        self.turns, self.arrivals, self.upkeep = Turns(database), Arrivals(database, limit), Upkeep(database, limit)
         self.endings = Endings(self.turns, self.arrivals, bus)
+        self.stops = Stops(bus)
         self.health = Health(name, config.observability.health_host)
         self.broker = StageBroker(bus)
         self._loops: list[PullLoop] = []
@@ -91,17 +94,18 @@ class Stage:
     def on(self, spec: ConsumerSpec, kind: Any, work: Callable[[Any], Awaitable[None]], *, slots: int) -> None:
         """Do `work(event)` for every event of this consumer, at most `slots` at once, under the delivery policy."""
         decode = codec.decoder(kind).decode
-        in_hand: set[str] = set()
+        in_hand: set[bytes] = set()
 
-        async def once(event: Any) -> None:
-            # A message can come again while its first delivery is still at work here, and the lease is this process's.
-            if event.turn_id in in_hand:
+        async def once(said: bytes, event: Any) -> None:
+            # An event can come again while its first delivery is still at work here, and the lease is this process's.
+            # Another event of the same turn is another matter: the next round's must not wait for this one's end.
+            if said in in_hand:
                 raise Later(self.config.storage.lease)
-            in_hand.add(event.turn_id)
+            in_hand.add(said)
             try:
                 await work(event)
             finally:
-                in_hand.discard(event.turn_id)
+                in_hand.discard(said)
 
         async def handle(message: Msg) -> None:
             try:
@@ -112,7 +116,7 @@ class Stage:
                 await message.term()
                 return
             with bound_contextvars(turn_id=event.turn_id):
-                await deliver(message, self.name, event, once, self._poisoned)
+                await deliver(message, self.name, event, partial(once, message.data), self._poisoned)
 
         subscriber = self.broker.subscriber(
             spec.filter_subject,
@@ -123,11 +127,16 @@ class Stage:
             decoder=_as_it_is,
         )
         subscriber(handle)
+        self.lease.slots += slots
         alive = self.config.storage.lease / RENEWALS
         grace = self.config.app.drain_seconds
         self._loops.append(
             fed_by_credits(subscriber, self.bus, TURNS.name, spec.stage, slots=slots, alive=alive, grace=grace)
         )
+
+    def holding(self, turn_id: str, epoch: int) -> contextlib.AbstractAsyncContextManager[None]:
+        """Work on a claimed turn: left by any exception but Fenced, the claim is given back first."""
+        return self.lease.holding(turn_id, epoch)
 
     def answers(self, subject: str, answer: Callable[[Any], Awaitable[bytes]]) -> None:
         """Answer questions on a subject; of all processes of the stage one gets each."""
@@ -139,7 +148,11 @@ class Stage:
 
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work until asked to stop; then finish what runs, hand over what does not end in time, and leave."""
-        self.also(self._renew_lease)
+        # Before the loops' own steps: what they ask of must be there.
+        self.bus.on_reconnect.insert(0, self._restore_streams)
+        await self.lease.begin()
+        await self.stops.open()
+        self.also(self.lease.run)
         await self.broker.start()
         self.health.ready = True
         log.info("ready")
@@ -148,12 +161,11 @@ class Stage:
         log.info("draining", in_hand=sum(loop.busy for loop in self._loops))
         for subscriber in self.broker.subscribers:
             await subscriber.stop()
-        for task in self._tasks:
-            task.cancel()
+        await end_all(self._tasks)
         for close in self.closing:
             await close()
         with contextlib.suppress(psycopg.Error):
-            await self.upkeep.give_up_lease(self.worker_id)
+            await self.lease.end()
         await self.health.close()
         await self.bus.close()
         await self.database.close()
@@ -167,14 +179,16 @@ class Stage:
                 log.warning("background_task_failed", task=task.__qualname__, error=type(error).__name__)
                 await asyncio.sleep(1)
 
-    async def _renew_lease(self) -> None:
-        lease = self.config.storage.lease
-        while True:
-            await self.upkeep.renew_lease(self.worker_id, self.name, lease)
-            await asyncio.sleep(lease / RENEWALS)
+    async def _restore_streams(self) -> None:
+        """NATS may have come back without its store."""
+        storage = self.config.storage
+        made = await topology.restore(self.bus, lease=storage.lease, replicas=storage.nats_replicas)
+        if made:
+            log.error("streams_restored", made=made)
 
-    async def _poisoned(self, event: Any, error: Exception) -> bool:
-        failures = await self.turns.count_failure(event.turn_id)
+    async def _poisoned(self, event: Any, error: Exception, deliveries: int) -> bool:
+        # Where no row counts the failures, as of a turn that nobody can accept, every delivery counts.
+        failures = await self.turns.count_failure(event.turn_id) or deliveries
         if failures < self.config.storage.poison_tries:
             return False
         await self._bury(codec.encode(event), event.turn_id)

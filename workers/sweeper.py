@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import structlog
 
-from ops.runtime import metrics
+from ops.runtime import metrics, topology
 from ops.runtime.bus import Bus
 from ops.runtime.settings import Storage
 from schemas import codec, subjects
+from schemas.ids import new_id
+from schemas.streams import CONSUMERS, CONTEXT_FETCH, GENERATION, MEMORY_WRITEBACK, TOOL_EXECUTION
 from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
+from workers.backlog import Backlog
 from workers.endings import Endings
 from workers.storage.turn_rows import Standing
 from workers.storage.upkeep import Upkeep
@@ -20,6 +22,18 @@ log = structlog.get_logger()
 
 AT_ONCE = 100
 """Turns driven again in one sweep: a sweep after a long outage must not become the next one."""
+LOOK_BACK_EVERY = 60.0
+"""Seconds between two looks for ended turns that memory has never heard of."""
+LOOK_BACK = 5 * LOOK_BACK_EVERY
+FIRST_LOOK_BACK = 3600.0
+"""Seconds that a look goes back. The first one may take too long on a busy day: it is not repeated then."""
+STAGE_OF = {
+    TurnState.ACCEPTED: CONTEXT_FETCH,
+    TurnState.PREPARED: GENERATION,
+    TurnState.GENERATING: GENERATION,
+    TurnState.CALLING_TOOLS: TOOL_EXECUTION,
+}
+"""Which stage a turn in this state waits for."""
 
 
 class Sweeper:
@@ -27,6 +41,8 @@ class Sweeper:
 
     def __init__(self, upkeep: Upkeep, endings: Endings, bus: Bus, settings: Storage) -> None:
         self._upkeep, self._endings, self._bus, self._settings = upkeep, endings, bus, settings
+        self._backlog = Backlog(bus)
+        self._look_back, self._look_back_at = FIRST_LOOK_BACK, 0.0
 
     async def run(self) -> None:
         """Sweep, for ever."""
@@ -36,17 +52,39 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Drive again what has stood still; says how many turns and sessions that were."""
-        turns, sessions = await self._upkeep.sweep(self._settings.sweep_after, AT_ONCE)
+        settings = self._settings
+        restored = await topology.restore(self._bus, lease=settings.lease, replicas=settings.nats_replicas)
+        if restored:
+            log.error("streams_restored", made=restored)
+        ages = {spec: await self._backlog.age(spec) for spec in CONSUMERS}
+        backlogs = {state.value: age for state, spec in STAGE_OF.items() if (age := ages[spec]) is not None}
+        found = await self._upkeep.sweep(settings.sweep_after, AT_ONCE, lease=settings.lease, backlogs=backlogs)
+        if found is None:
+            return 0
         # The first message id may still be in the stream's window of duplicates, where it would be swallowed.
-        again = f".again.{time.time_ns()}"
-        for turn in turns:
+        again = f".again.{new_id()}"
+        for turn in found.turns:
             await self._drive(turn, again)
-        for session_id in sessions:
+        for session_id in found.sessions:
             await self._endings.release(session_id)
-        if turns or sessions:
-            metrics.swept(len(turns))
-            log.warning("swept", turns=len(turns), sessions=len(sessions))
-        return len(turns) + len(sessions)
+        untold = await self._untold(asyncio.get_running_loop().time()) if ages[MEMORY_WRITEBACK] is None else []
+        for turn in untold:
+            await self._endings.tell_end(turn.turn_id, again=again)
+        count = len(found.turns) + len(found.sessions) + len(untold)
+        if count:
+            metrics.swept(count)
+            log.warning("swept", turns=len(found.turns), sessions=len(found.sessions), untold=len(untold))
+        return count
+
+    async def _untold(self, now: float) -> list[Standing]:
+        """Ended turns that memory never heard of: looked for once in a while, first far back, then not so far."""
+        if now < self._look_back_at:
+            return []
+        since, self._look_back, self._look_back_at = self._look_back, LOOK_BACK, now + LOOK_BACK_EVERY
+        untold = await self._upkeep.untold(self._settings.sweep_after, since, AT_ONCE)
+        if len(untold) == AT_ONCE:  # there are more
+            self._look_back, self._look_back_at = since, 0.0
+        return untold
 
     async def _drive(self, turn: Standing, again: str) -> None:
         if turn.state == TurnState.ACCEPTED:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
-import logging
-import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 
-import msgspec
-import nats
-import nats.errors
-import psycopg
-
-from ops.local.launch_settings import PROJECT
-from ops.local.run_file import read_run_file
+from ops.commands._servers import NATS_SECONDS, Addresses, CannotRun, bus, carried_out, complain, database
+from ops.commands._tables import stamp, table
 from schemas import codec, subjects
 from schemas.ids import new_id
 from schemas.records import CallersRevoked
@@ -34,50 +24,13 @@ PREFIX_LENGTH = len(KEY_START) + 6
 """As much of a key as is stored to recognise it by; 220 of its 256 bits stay unknown."""
 MAX_DAYS = 36_500
 MAX_NAME = 100
-NATS_SECONDS = 3
 COLUMNS = ("ID", "PREFIX", "USER", "ROLE", "CREATED", "LAST USED", "EXPIRES", "STATE")
-
-
-class CannotRun(Exception):
-    """The command could not be carried out. The message is for the person at the terminal."""
-
-
-class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the servers are; empty where nothing says so."""
-
-    database_url: str
-    nats_url: str
-
-
-def find_addresses(environ: Mapping[str, str]) -> Addresses:
-    """From DATABASE_URL and NATS_URL, or else from what `make run` lists in DATA_DIR/run.json. Raises CannotRun."""
-    path = Path(environ.get("DATA_DIR") or PROJECT / ".data").expanduser() / "run.json"
-    try:
-        running = {entry.name: entry.url for entry in read_run_file(path)}
-    except (msgspec.DecodeError, OSError) as error:
-        raise CannotRun(f"{path} cannot be read: {type(error).__name__}") from None
-    database_url = environ.get("DATABASE_URL") or running.get("postgres", "")
-    if not database_url:
-        raise CannotRun(
-            f"no database: DATABASE_URL is not set, and {path} lists none. Start `make run`, or set DATABASE_URL."
-        )
-    return Addresses(database_url=database_url, nats_url=environ.get("NATS_URL") or running.get("nats", ""))
 
 
 def main(argv: list[str]) -> int:
     """0 when done, 1 when not or not wholly (said on standard error), 2 for arguments that make no sense."""
     given = _parser().parse_args(argv)
-    # Its warnings repeat, without end, what the command says once.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    try:
-        return asyncio.run(_run(given, find_addresses(os.environ)))
-    except CannotRun as problem:
-        _complain(str(problem))
-    except psycopg.errors.UndefinedTable:
-        _complain("the database has no tables yet: run `python -m ops release` first")
-    except psycopg.OperationalError as error:
-        _complain(f"the database does not answer ({type(error).__name__})")
-    return 1
+    return carried_out("keys", partial(_run, given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,21 +60,12 @@ def _days(text: str) -> int:
 
 
 async def _run(given: argparse.Namespace, addresses: Addresses) -> int:
-    async with _database(addresses.database_url) as database:
+    async with database(addresses.database_url) as opened:
         if given.command == "create":
-            return await _create(database, given.user, given.role, given.expires_days)
+            return await _create(opened, given.user, given.role, given.expires_days)
         if given.command == "list":
-            return await _list(Keys(database), given.user)
-        return await _revoke(Keys(database), given.key, addresses.nats_url)
-
-
-@asynccontextmanager
-async def _database(url: str) -> AsyncIterator[Database]:
-    database = await Database.open(url, size=1, name="keys")
-    try:
-        yield database
-    finally:
-        await database.close()
+            return await _list(Keys(opened), given.user)
+        return await _revoke(Keys(opened), given.key, addresses.nats_url)
 
 
 async def _create(database: Database, name: str, role: str | None, expires_days: int | None) -> int:
@@ -152,20 +96,13 @@ async def _user(callers: Callers, name: str, role: str | None) -> UserRow:
 
 
 async def _list(keys: Keys, name: str | None) -> int:
-    rows = [COLUMNS, *(_row(key) for key in await keys.listed(name))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(table(COLUMNS, map(_row, await keys.listed(name))))
     return 0
 
 
 def _row(key: ListedKey) -> tuple[str, ...]:
-    times = (_time(key.created_at), _time(key.last_used_at), _time(key.expires_at))
+    times = (stamp(key.created_at), stamp(key.last_used_at), stamp(key.expires_at))
     return (key.id, key.prefix, key.user_name, key.role, *times, key.state)
-
-
-def _time(moment: datetime | None) -> str:
-    return "never" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _revoke(keys: Keys, named: str, nats_url: str) -> int:
@@ -175,9 +112,10 @@ async def _revoke(keys: Keys, named: str, nats_url: str) -> int:
     problem = await _broadcast(nats_url, CallersRevoked(key_hash=key.key_hash))
     if problem is None:
         return 0
-    _complain(
+    complain(
+        "keys",
         f"{problem}, so the gateways could not be told: one that knows the key may take it until its cache forgets it "
-        "(api.caller_cache_ttl). Once NATS is back, the same command again tells them."
+        "(api.caller_cache_ttl). Once NATS is back, the same command again tells them.",
     )
     return 1
 
@@ -192,30 +130,10 @@ def _only(found: Sequence[ListedKey], named: str) -> ListedKey:
 
 async def _broadcast(nats_url: str, revoked: CallersRevoked) -> str | None:
     """Tell every gateway. Gives what stood in the way, if anything did."""
-    if not nats_url:
-        return "no NATS address is known (NATS_URL, or `nats` in run.json)"
     try:
-        async with asyncio.timeout(NATS_SECONDS):
-            client = await nats.connect(
-                nats_url.split(","),
-                allow_reconnect=False,
-                max_reconnect_attempts=1,  # of the first connect, which would go on for ever
-                reconnect_time_wait=0,
-                error_cb=_hear_error,
-            )
-            try:
-                await client.publish(subjects.CALLERS_REVOKED, codec.encode(revoked))
-                await client.flush(NATS_SECONDS)
-            finally:
-                await client.close()
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        return f"NATS cannot be reached ({type(error).__name__})"
+        async with bus(nats_url) as client:
+            await client.publish(subjects.CALLERS_REVOKED, codec.encode(revoked))
+            await client.flush(NATS_SECONDS)
+    except CannotRun as problem:
+        return str(problem)
     return None
-
-
-async def _hear_error(error: Exception) -> None:
-    """What goes wrong is raised as well, and told by the caller."""
-
-
-def _complain(text: str) -> None:
-    print(f"keys: {text}", file=sys.stderr)

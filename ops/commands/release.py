@@ -27,12 +27,12 @@ def migrate(database_url: str) -> None:
     command.upgrade(settings, "head")
 
 
-async def make_streams(nats_url: str, lease: float) -> list[str]:
+async def make_streams(nats_url: str, lease: float, replicas: int) -> list[str]:
     """Bring streams and consumers to this version; names the streams that were made."""
     async with asyncio.timeout(CONNECT_SECONDS):
         bus = await Bus.connect(nats_url, "release")
     try:
-        return await topology.ensure(bus, lease=lease)
+        return await topology.ensure(bus, lease=lease, replicas=replicas)
     finally:
         await bus.close()
 
@@ -50,7 +50,8 @@ def main(argv: list[str]) -> int:
     try:
         psycopg.connect(config.storage.database_url, connect_timeout=CONNECT_SECONDS).close()
         migrate(config.storage.database_url)
-        made = asyncio.run(make_streams(config.storage.nats_url, config.storage.lease))
+        storage = config.storage
+        made = asyncio.run(make_streams(storage.nats_url, storage.lease, storage.nats_replicas))
     except psycopg.OperationalError as error:
         print(f"release: the database cannot be reached: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1

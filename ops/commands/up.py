@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ops.local.files import PASSABLE_FOLDER, FileLock, InUse, make_folder
+from ops.local.files import PASSABLE_FOLDER, FileLock, InUse, NotOurs, make_folder, refuse_another_users
 from ops.local.launch_settings import PROJECT, LaunchSettings, SettingError, read_settings
 from ops.local.procfile import ProcfileError
 from ops.local.remembered import is_free
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     try:
         settings = read_settings(os.environ, arguments.scale, arguments.procfile.absolute())
         return asyncio.run(_up_alone(settings))
-    except (SettingError, ProcfileError, StartFailed, OSError) as error:
+    except (SettingError, ProcfileError, StartFailed, NotOurs, OSError) as error:
         say(f"not started: {error}")
         return 1
 
@@ -49,6 +49,7 @@ def say(text: str) -> None:
 async def _up_alone(settings: LaunchSettings) -> int:
     """Run as the only one on this data folder and port."""
     make_folder(settings.data_folder, PASSABLE_FOLDER)
+    refuse_another_users(settings.data_folder)
     try:
         lock = FileLock(settings.data_folder / "up.lock")
     except InUse:

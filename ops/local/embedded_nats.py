@@ -42,6 +42,7 @@ class EmbeddedNats:
     """
 
     name = "nats"
+    health_url = ""  # it speaks no HTTP
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()

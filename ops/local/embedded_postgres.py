@@ -57,6 +57,7 @@ class EmbeddedPostgres:
     """
 
     name = "postgres"
+    health_url = ""  # it speaks no HTTP
 
     def __init__(self, folder: Path, *, fsync: bool = True, shelter: Path = SHELTER) -> None:
         self._folder = folder.absolute()

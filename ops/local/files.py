@@ -2,12 +2,17 @@
 
 import fcntl
 import os
+import pwd
 from pathlib import Path
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 # Root's PostgreSQL runs as another user, who has to pass through the data folder to its own.
 PASSABLE_FOLDER = 0o711
+
+
+class NotOurs(Exception):
+    """The data folder is another user's. The message says whose, and what to do."""
 
 
 class InUse(Exception):
@@ -19,6 +24,29 @@ def make_folder(folder: Path, mode: int) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(mode)
+
+
+def refuse_another_users(folder: Path) -> None:
+    """Raise NotOurs where another user has started on this folder, or may alone write to it.
+
+    Root is refused as well: what it would write there, that user could never read again.
+    """
+    made_by = next((path.stat().st_uid for path in (folder / "nats.password", folder / "logs") if path.exists()), None)
+    if made_by is not None and made_by != os.geteuid():
+        raise NotOurs(
+            f"{folder} is the data folder of user {user_name(made_by)}, and you are {user_name(os.geteuid())}: start "
+            "as that user, or give this one its own DATA_DIR"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NotOurs(f"{user_name(os.geteuid())} may not write to {folder}: choose another DATA_DIR")
+
+
+def user_name(uid: int) -> str:
+    """The user's name, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def write_private(path: Path, text: str) -> None:

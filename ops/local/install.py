@@ -1,5 +1,7 @@
 """Makes `.venv` and installs what a requirements file locks, if that was not done already: `install.py FILE`.
 
+With `--chosen`, `.venv` has to be of the very Python that runs this, and is made anew where it is of another.
+
 Run by any Python from 3.11 on, before there is anything installed: so it uses the standard library only.
 """
 
@@ -21,8 +23,15 @@ This Python cannot make virtual environments, because its `ensurepip` is missing
 Or use another Python: make PYTHON=/path/to/python3.12"""
 
 
-def main(requirements: str) -> int:
+IDENTITY = "import sys; print(sys.version_info[:3], sys.base_prefix)"
+
+
+def main(requirements: str, chosen: str = "") -> int:
     """0 if all is installed; what went wrong is on the terminal otherwise."""
+    if chosen == "--chosen" and _works() and not _is_ours():
+        print("The .venv there is belongs to another Python than the one that was named.", flush=True)
+        if not _make_venv():
+            return 1
     locked = PROJECT / requirements
     # One for each file, because `make test` installs more than `make run` does.
     stamp = VENV / f".installed-{locked.stem}"
@@ -50,6 +59,12 @@ def _works() -> bool:
         return False
 
 
+def _is_ours() -> bool:
+    """Whether the virtual environment is of the Python that runs this."""
+    found = subprocess.run([VENV_PYTHON, "-c", IDENTITY], check=False, capture_output=True, text=True)  # noqa: S603
+    return found.stdout.strip() == f"{tuple(sys.version_info[:3])} {sys.base_prefix}"
+
+
 def _make_venv() -> bool:
     if importlib.util.find_spec("ensurepip") is None:
         print(NO_ENSUREPIP.format(*sys.version_info), file=sys.stderr)
@@ -59,4 +74,4 @@ def _make_venv() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:3]))

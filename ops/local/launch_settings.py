@@ -1,5 +1,6 @@
 """What `python -m ops up` is told by its environment and arguments."""
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from ops.local.procfile import parse_pools
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_PORT = 8000
+GATEWAY = "gateway"
+REUSE_PORT = "COZY_API__REUSE_PORT"
 
 
 class SettingError(ValueError):
@@ -25,6 +28,7 @@ class LaunchSettings:
     has_model: bool  # whether OPENAI_API_KEY or OPENAI_BASE_URL names a real model's server
     app_env: str  # APP_ENV
     pools: Mapping[str, int]  # how many of which process: COZY_POOLS, then --scale
+    share_port: bool  # whether several gateways listen on `port` together, or all but the first on ports of their own
     procfile: Path
 
 
@@ -43,6 +47,9 @@ def read_settings(env: Mapping[str, str], scale: str = "", procfile: Path = PROJ
         has_model=bool(env.get("OPENAI_API_KEY") or env.get("OPENAI_BASE_URL")),
         app_env=env.get("APP_ENV") or "development",
         pools=pools,
+        share_port=pools.get(GATEWAY, 1) > 1
+        and hasattr(socket, "SO_REUSEPORT")
+        and env.get(REUSE_PORT, "").lower() != "false",
         procfile=procfile,
     )
 

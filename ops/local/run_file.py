@@ -23,6 +23,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     pid: int
     url: str
+    health_url: str = ""  # where this very process answers /livez, /readyz and /metrics, if it does
     started_at: float = 0.0  # Unix seconds: with the pid it says whether this is still the same process
 
 

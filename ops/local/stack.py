@@ -8,12 +8,11 @@ from ops.local.child import Program, run_to_end
 from ops.local.embedded_nats import EmbeddedNats
 from ops.local.embedded_postgres import EmbeddedPostgres
 from ops.local.http_process import HttpProcess
-from ops.local.launch_settings import PROJECT, LaunchSettings
+from ops.local.launch_settings import GATEWAY, PROJECT, REUSE_PORT, LaunchSettings
 from ops.local.procfile import RELEASE, instances, parse_procfile
 from ops.local.remembered import free_port
 from ops.local.supervisor import StartFailed, Supervisor
 
-GATEWAY = "gateway"
 READY_LIMIT = 60.0
 RELEASE_LIMIT = 300.0
 
@@ -73,16 +72,18 @@ class Stack:
 
     def _start_process(self, name: str, command: list[str], env: dict[str, str]) -> None:
         is_gateway = name.partition(".")[0] == GATEWAY
+        shared = is_gateway and self._settings.share_port
         port = None
         if is_gateway:
-            port = self._settings.port if name == GATEWAY else free_port()
+            port = self._settings.port if shared or name == GATEWAY else free_port()
         unit = HttpProcess(
             name,
             _argv(command),
-            env=env,
+            env={**env, REUSE_PORT: "true"} if shared else env,
             log=self._logs / f"{name}.log",
             cwd=PROJECT,
             port=port,
+            shared=shared,
         )
         self._supervisor.keep(unit, GATEWAYS_END if is_gateway else WORKERS_END)
 

@@ -29,6 +29,8 @@ class Unit(Protocol):
     @property
     def url(self) -> str: ...
     @property
+    def health_url(self) -> str: ...
+    @property
     def log(self) -> Path: ...
 
     async def launch(self) -> Child: ...
@@ -145,7 +147,15 @@ class Supervisor:
     def _record(self, unit: Unit, child: Child) -> None:
         self._say(f"{unit.name} started (pid {child.pid})")
         try:
-            self._run_file.record(Entry(name=unit.name, pid=child.pid, url=unit.url, started_at=child.started_at))
+            self._run_file.record(
+                Entry(
+                    name=unit.name,
+                    pid=child.pid,
+                    url=unit.url,
+                    health_url=unit.health_url,
+                    started_at=child.started_at,
+                )
+            )
         except OSError as error:
             self._say(f"run.json could not be written: {error}")
 

@@ -32,6 +32,8 @@ STREAM_FULL = {10077, 10122, 10047}
 """JetStream's codes for a stream at its limit (`max_bytes`, `max_msgs`, resources): waiting may help."""
 
 Hear = Callable[[str, bytes], None]
+Take = Callable[[bytes, bytes, bytes], None]
+"""Is given a message's reply subject, its headers as they came, and its data."""
 
 
 class BusUnavailable(Exception):
@@ -40,6 +42,10 @@ class BusUnavailable(Exception):
 
 class BusFull(BusUnavailable):
     """The stream is at its size limit and refuses; it takes messages again once it has been drained."""
+
+
+class TooLarge(Exception):
+    """The message is above the server's limit (`max_payload`). Waiting does not help."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -64,14 +70,19 @@ class _Client(Client):
     def __init__(self) -> None:
         super().__init__()
         self.hearing: dict[int, Hear] = {}
+        self.taking: dict[int, Take] = {}
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         hear = self.hearing.get(sid)
-        if hear is None:
+        take = None if hear else self.taking.get(sid)
+        if hear is None and take is None:
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         try:
-            hear(subject.decode(), data)
+            if hear is not None:
+                hear(subject.decode(), data)
+            elif take is not None:
+                take(reply, headers or b"", data)
         except Exception as error:
             # An exception here would end nats-py's read loop and leave a connection that hears nothing.
             log.error("listener_failed", error=type(error).__name__)
@@ -86,6 +97,7 @@ class Listener:
     async def close(self) -> None:
         """Stop hearing. Harmless when the bus is away: a new connection does not ask for the subject again."""
         self._client.hearing.pop(self._subscription._id, None)
+        self._client.taking.pop(self._subscription._id, None)
         with contextlib.suppress(nats.errors.Error, ValueError):
             await self._subscription.unsubscribe()
 
@@ -132,18 +144,22 @@ class Bus:
         return self.client.is_connected
 
     async def publish(self, subject: str, data: bytes, *, reply: str = "", msg_id: str | None = None) -> None:
-        """Send without a receipt. Raises BusUnavailable where it cannot even be put on the way."""
+        """Send without a receipt. Raises BusUnavailable where it cannot even be put on the way, and TooLarge."""
         headers = {"Nats-Msg-Id": msg_id} if msg_id else None
         try:
             await self.client.publish(subject, data, reply=reply, headers=headers)
+        except nats.errors.MaxPayloadError as error:
+            raise TooLarge(subject) from error
         except nats.errors.Error as error:
             raise BusUnavailable(type(error).__name__) from error
 
     async def ask(self, subject: str, data: bytes, timeout: float) -> bytes:
-        """The answer to a question. Raises BusUnavailable after `timeout` seconds or when nobody is there."""
+        """The answer to a question. Raises BusUnavailable after `timeout` s or when nobody is there, and TooLarge."""
         try:
             async with asyncio.timeout(timeout):
                 answer = await self.client.request(subject, data, timeout=timeout)
+        except nats.errors.MaxPayloadError as error:
+            raise TooLarge(subject) from error
         except (nats.errors.Error, TimeoutError) as error:
             raise BusUnavailable(type(error).__name__) from error
         return answer.data
@@ -151,7 +167,7 @@ class Bus:
     async def store(self, subject: str, data: bytes, *, msg_id: str | None, budget: float = 10.0) -> Receipt:
         """Publish into a stream until it says that it has it: the same message id on each try, so it is there once.
 
-        Raises BusFull where the stream refuses, BusUnavailable when `budget` seconds have passed.
+        Raises BusFull where the stream refuses, BusUnavailable when `budget` seconds have passed, TooLarge at once.
         """
         headers = {"Nats-Msg-Id": msg_id} if msg_id else None
         end = asyncio.get_running_loop().time() + budget
@@ -159,6 +175,8 @@ class Bus:
             try:
                 answer = await self.client.request(subject, data, timeout=STORE_SECONDS, headers=headers)
                 receipt = read_receipt(answer.data)
+            except nats.errors.MaxPayloadError as error:
+                raise TooLarge(subject) from error
             except (nats.errors.Error, TimeoutError, NoStreamResponseError, APIError, msgspec.DecodeError) as error:
                 if asyncio.get_running_loop().time() + RECONNECT_WAIT > end:
                     raise BusUnavailable(type(error).__name__) from error
@@ -174,6 +192,12 @@ class Bus:
         """Hear every message of a subject from now on. `hear(subject, data)` is called at once and must not block."""
         subscription = await self.client.subscribe(subject, queue=queue)
         self.client.hearing[subscription._id] = hear
+        return Listener(self.client, subscription)
+
+    async def take(self, subject: str, take: Take) -> Listener:
+        """`listen` for those who need a message's headers or are to answer it. `take` must not block either."""
+        subscription = await self.client.subscribe(subject)
+        self.client.taking[subscription._id] = take
         return Listener(self.client, subscription)
 
     async def flush(self, timeout: float = 1.0) -> None:

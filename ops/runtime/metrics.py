@@ -18,6 +18,7 @@ REQUESTS = Counter("cozy_requests_total", "HTTP requests answered.", ["method", 
 REQUEST_SECONDS = Histogram("cozy_request_seconds", "From a request to its answer's end.", ["route"], buckets=_REPLY)
 FIRST_TOKEN_SECONDS = Histogram("cozy_first_token_seconds", "From a chat request to its first words.", buckets=_REPLY)
 OPEN_STREAMS = Gauge("cozy_open_streams", "SSE streams open now.")
+STALLED_CLIENTS = Counter("cozy_stalled_clients_total", "Clients that were dropped because they did not read.")
 STREAM_SECONDS = Histogram("cozy_stream_seconds", "How old SSE streams were when they ended.", buckets=_REPLY)
 
 TURNS = Counter("cozy_turns_total", "Turns that reached a state: accepted, or one of the ends.", ["state"])
@@ -120,6 +121,11 @@ def sse_stream() -> Iterator[None]:
     finally:
         OPEN_STREAMS.dec()
         STREAM_SECONDS.observe(monotonic() - began)
+
+
+def client_stalled() -> None:
+    """A client did not take what it was sent, and was dropped."""
+    STALLED_CLIENTS.inc()
 
 
 def dead_letter(stage: str) -> None:

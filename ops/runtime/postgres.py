@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 import msgspec
@@ -29,6 +30,13 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
     connection.prepare_threshold = 2
 
 
+def _has_something_to_say(connection: AsyncConnection[Any]) -> bool:
+    """Whether the server spoke on a connection that asked nothing: most likely that it is over. No round trip."""
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLIN)
+    return bool(look.poll(0))
+
+
 async def open_pool(
     url: str, *, size: int, name: str, statement_timeout: float, wait: float = 3.0
 ) -> AsyncConnectionPool[AsyncConnection[Any]]:
@@ -37,6 +45,14 @@ async def open_pool(
     It opens without waiting for the server: a database that is away is a pause, not a failed start. Asking for a
     connection raises `psycopg_pool.PoolTimeout` (a `psycopg.OperationalError`) after `wait` seconds.
     """
+
+    async def check(connection: AsyncConnection[Any]) -> None:
+        # Before it is handed out. After a restart of the server every idle connection is dead: each would fail one
+        # statement, one after the other, long after the server is back. So the first that is found dead clears all out.
+        if _has_something_to_say(connection):
+            await pool.check()
+            await AsyncConnectionPool.check_connection(connection)
+
     pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
         url,
         min_size=1,
@@ -46,7 +62,7 @@ async def open_pool(
         reconnect_timeout=RECONNECT_SECONDS,
         name=name,
         configure=_configure,
-        check=None,
+        check=check,
         kwargs={
             "autocommit": True,
             "connect_timeout": CONNECT_SECONDS,

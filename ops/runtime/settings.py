@@ -41,6 +41,9 @@ class Api(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Address the gateway listens on; `0.0.0.0` for every one."""
     port: Port = 8000
     """Port the gateway listens on; 0 takes a free one. Default: PORT."""
+    reuse_port: bool = False
+    """Whether several gateways of one machine may listen on this port together (SO_REUSEPORT), each with its part of
+    the connections, so that one can be restarted while the others serve."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=8_000_000)] = 7_000_000
     """Largest request body; a larger one is answered 413. The bus carries 8 MB at most."""
     verdict_budget: Seconds = 10.0
@@ -115,6 +118,10 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Turns one generation process works on at a time."""
     merge_window_max: Annotated[float, Meta(ge=0, le=1)] = 0.05
     """Most seconds that words wait, under load, to travel together; the first never waits. 0: never merge."""
+    listener_interval: Seconds = 10.0
+    """Seconds between two looks whether anybody still listens to a reply."""
+    listener_grace: Seconds = 30.0
+    """Seconds after which a reply that nobody listens to is stopped and kept; `cozy.on_disconnect` overrides."""
 
 
 class Engines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,6 +174,8 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Seconds after which the turns of a process that fell silent may be taken over. In development and test: 3."""
     shards: Annotated[int, Meta(ge=1, le=256)] = 1
     """Into how many parts the turns are split on the bus; the same for every process."""
+    nats_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    """Servers that hold a copy of each stream; 3 on a cluster of three or more, 1 on a server alone."""
     poison_tries: Annotated[int, Meta(ge=1, le=100)] = 6
     """How often a message may fail, dependencies that were away not counted, before it is set aside."""
     sweep_interval: Seconds = 2.0
@@ -193,6 +202,8 @@ class Security(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     dev_keys: bool = False
     """Whether `sk-cozy-dev` and `sk-cozy-admin` are valid keys; only development may. In development: true."""
+    concurrent_turns: Count | None = None
+    """Most turns of one user that are worked on at once; further ones wait for these to end. null: no limit."""
 
 
 NAMESPACES: dict[str, type[msgspec.Struct]] = {

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -13,10 +17,13 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from ops.runtime.bus import Bus
 from schemas.streams import CONSUMERS, MAX_ACK_PENDING, STREAMS, TURNS, ConsumerSpec, StreamSpec
+
+CORRUPT_CONSUMER = 10012
+"""JetStream's code where a consumer's store cannot be made."""
 
 
 def stream_config(spec: StreamSpec, replicas: int) -> StreamConfig:
@@ -60,10 +67,63 @@ async def ensure(bus: Bus, *, lease: float, replicas: int = 1) -> list[str]:
     for spec in STREAMS:
         if await _ensure_stream(js, stream_config(spec, replicas)):
             made.append(spec.name)
+    return made + await _make_consumers(js, CONSUMERS, lease, replicas)
+
+
+async def restore(bus: Bus, *, lease: float, replicas: int = 1) -> list[str]:
+    """Make again what is missing, as after a server that lost its store; names it. Four questions where all is well.
+
+    What is there is left as it is: another version of us may have made it. Raises nats errors and BusUnavailable.
+    """
+    js = bus.client.jetstream(timeout=2)
+    streams = await _names(bus, "STREAM.NAMES", "streams")
+    made = [spec.name for spec in STREAMS if spec.name not in streams]
+    for spec in STREAMS:
+        if spec.name in made:
+            await js.add_stream(stream_config(spec, replicas))
+    consumers = await _names(bus, f"CONSUMER.NAMES.{TURNS.name}", "consumers")
+    missing = [consumer for consumer in CONSUMERS if consumer.stage not in consumers]
+    made += [consumer.stage for consumer in missing]
+    return made + await _make_consumers(js, missing, lease, replicas)
+
+
+async def _make_consumers(
+    js: JetStreamContext, consumers: Sequence[ConsumerSpec], lease: float, replicas: int
+) -> list[str]:
+    """Create or update them; names the work queue where it had to be made anew.
+
+    After a power cut the server finds of its consumers and its messages what had been synced of each. What is left of
+    a consumer can be in the way of making it again, or be ahead of the stream: then it would pass over new messages,
+    and hand out others whatever their subject. Only the stream's end clears that away, and PostgreSQL has what it held:
+    turns are driven again from there.
+    """
+    try:
+        for consumer in consumers:
+            # Creating a consumer that exists with the same settings, or with ones that may change, updates it.
+            await js.add_consumer(TURNS.name, consumer_config(consumer, lease))
+    except APIError as error:
+        if error.err_code != CORRUPT_CONSUMER:
+            raise
+    else:
+        if not await _are_ahead(js):
+            return []
+    with contextlib.suppress(NotFoundError):  # another process was quicker
+        await js.delete_stream(TURNS.name)
+    await js.add_stream(stream_config(TURNS, replicas))
     for consumer in CONSUMERS:
-        # Creating a consumer that exists with the same settings, or with ones that may change, updates it.
         await js.add_consumer(TURNS.name, consumer_config(consumer, lease))
-    return made
+    return [TURNS.name]
+
+
+async def _are_ahead(js: JetStreamContext) -> bool:
+    """Whether a consumer has delivered what the stream has never had."""
+    consumers = await js.consumers_info(TURNS.name)
+    last = (await js.stream_info(TURNS.name)).state.last_seq
+    return any(consumer.delivered and consumer.delivered.stream_seq > last for consumer in consumers)
+
+
+async def _names(bus: Bus, question: str, answer: str) -> set[str]:
+    return set(msgspec.json.decode(await bus.ask(f"$JS.API.{question}", b"", timeout=2)).get(answer) or ())
 
 
 async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> bool:

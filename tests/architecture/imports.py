@@ -14,7 +14,8 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
     "workers": ("ops.runtime", "schemas"),
     "ops.local": ("ops.runtime", "schemas"),
     "ops.load": ("ops.runtime", "schemas"),
-    "ops.drills": ("ops.runtime", "schemas"),
+    # A drill starts a system on this machine and, at the end, holds all that is stored against what its clients saw.
+    "ops.drills": ("ops.runtime", "ops.local", "ops.load", "workers.storage", "schemas"),
     # A command that shows or changes stored data goes through the one place that knows SQL.
     "ops.commands": ("ops.runtime", "ops.local", "workers.storage", "schemas"),
     "ops": ("ops.commands",),

@@ -96,7 +96,7 @@ async def test_starting_and_stopping_go_through_the_two_methods_we_replace(
     loop = fed(Heard().handle)
     subscriber = broker.subscribers[0]
     await broker.start()
-    assert loop._tasks
+    assert loop._keeping
     assert subscriber.running
     await subscriber.stop()
     assert loop._stopping

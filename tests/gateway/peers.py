@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +12,13 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
-from ops.runtime.bus import Bus
+from ops.runtime.bus import Bus, BusUnavailable
 from schemas import codec, subjects
 from schemas.engines import EngineHealth, EnginesHealth
 from schemas.faults import AuthInvalid, Fault, NotFound
 from schemas.ids import part_of
 from schemas.openai import Usage
-from schemas.records import Answer, Caller, FindCaller, Query
+from schemas.records import Answer, Caller, FindCaller, Ping, Pong, Query
 from schemas.replies import Delta, Failed, Finished, Frame, Progress, ReplyFold, Start
 from schemas.turns import Accepted, Refused, TurnRequested
 
@@ -29,7 +31,7 @@ class RecordsPeer:
 
     def __init__(self) -> None:
         self.callers: dict[str, Caller] = {}
-        self.answers: dict[type[Any], Callable[[Any], Any]] = {FindCaller: self._find}
+        self.answers: dict[type[Any], Callable[[Any], Any]] = {FindCaller: self._find, Ping: _tell_time}
         self.asked: Counter[str] = Counter()
         self.silent = False
         self.heard = asyncio.Event()
@@ -70,6 +72,10 @@ class RecordsPeer:
             return Answer(fault=fault.record)
 
 
+def _tell_time(_: Ping) -> Pong:
+    return Pong(database_ms=1.0, database_time=time.time())
+
+
 class AskedTurn:
     """A turn that reached the stages; the test says what becomes of it."""
 
@@ -101,15 +107,23 @@ class AskedTurn:
         """A tool of ours is at work."""
         await self._say(Progress(epoch=1, tool=name, call_id="call_1", state=state))
 
-    async def finish(self) -> None:
-        """The reply is whole."""
+    async def finish(self, *, stopped: bool = False) -> None:
+        """The reply is whole, or ends where it was stopped."""
         fold = self._fold
         await self._say(
             Finished(
                 epoch=1, index=fold.index, finish_reasons=["stop"], usage=Usage(total_tokens=42),
-                length=fold.length, digest=fold.digest,
+                length=fold.length, digest=fold.digest, state="cancelled" if stopped else "completed", stopped=stopped,
             )
         )  # fmt: skip
+
+    async def listened(self) -> None:
+        """Wait until a gateway listens to this reply."""
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(BusUnavailable):
+                    await self._bus.ask(subjects.listeners(self.requested.turn_id), b"", timeout=1)
+                    return
 
     async def fail(self, fault: Fault) -> None:
         """The reply ends here, and not well."""

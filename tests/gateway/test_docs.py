@@ -16,7 +16,8 @@ ENDPOINTS = {
     "post /v1/chat/completions", "get /v1/models", "get /v1/models/{model_id}", "get /v1/personalities",
     "post /v1/chat/sessions", "get /v1/chat/sessions", "get /v1/chat/sessions/{session_id}",
     "patch /v1/chat/sessions/{session_id}", "delete /v1/chat/sessions/{session_id}",
-    "get /v1/chat/sessions/{session_id}/messages", "get /v1/turns/{turn_id}", "get /health",
+    "get /v1/chat/sessions/{session_id}/messages", "get /v1/turns/{turn_id}", "get /v1/turns/{turn_id}/stream",
+    "post /v1/turns/{turn_id}/cancel", "get /health",
 }  # fmt: skip
 
 

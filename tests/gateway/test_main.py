@@ -16,7 +16,8 @@ from typing import Any
 import aiohttp
 
 from ops.local.embedded_nats import EmbeddedNats
-from tests.gateway.conftest import AUTH
+from schemas.ids import new_id
+from tests.gateway.conftest import AUTH, connected, running
 from tests.gateway.peers import RecordsPeer, StagesPeer
 
 ROOT = Path(__file__).parents[2]
@@ -156,5 +157,51 @@ async def test_a_stream_that_outlasts_the_grace_is_told_so(
         last = (await response.text()).strip().split("\n\n")[-1]
         error = json.loads(last.removeprefix("data: "))["error"]
         assert (error["code"], error["request_id"]) == ("ENGINE_OVERLOADED", response.headers["x-request-id"])
+        assert f"GET {response.headers['location']}/stream" in error["message"]
         assert await gateway.ended() == 0
     await stages.close()
+
+
+async def test_a_whole_answer_that_outlasts_the_grace_may_be_asked_for_again(
+    nats: EmbeddedNats, records: RecordsPeer, settings_folder: Path
+) -> None:
+    stages = StagesPeer()
+    await stages.open(nats.url)
+    body = {
+        "model": "cozy/default",
+        "messages": [{"role": "user", "content": "hi"}],
+        "cozy": {"session_id": new_id()},
+    }
+    async with (
+        started(settings_folder, nats.url, COZY_API__STREAM_GRACE="0.5") as gateway,
+        aiohttp.ClientSession() as http,
+    ):
+        url = await gateway.url()
+        await gateway.logged("bus_connected")
+        asking = asyncio.create_task(http.post(f"{url}/v1/chat/completions", json=body, headers=AUTH))
+        turn = await stages.next()
+        await turn.accept()
+        gateway.process.terminate()
+        response = await asking
+        assert response.status == 503
+        assert response.headers.get("x-should-retry") != "false", "the repeat is given the reply of the same turn"
+        assert await gateway.ended() == 0
+    await stages.close()
+
+
+async def test_asked_for_help_it_helps_and_does_not_start(settings_folder: Path) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", "--help", cwd=ROOT, stdout=PIPE)
+    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0
+    assert b"takes no arguments" in out
+
+
+async def test_who_asks_after_the_grace_is_sent_away_and_not_left_hanging(
+    nats: EmbeddedNats, records: RecordsPeer, settings_folder: Path
+) -> None:
+    body = {"model": "cozy/default", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    async with running(nats.url, settings_folder) as found:
+        gateway = await connected(found)
+        gateway.services.end_readers()
+        problem = await gateway.problem("POST", "/v1/chat/completions", json=body)
+        assert (problem["status"], problem["code"]) == (503, "ENGINE_OVERLOADED")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
@@ -11,63 +12,16 @@ from typing import Any
 import pytest
 
 from gateway import page
-from gateway.callers import hash_of
 from ops.local.embedded_nats import EmbeddedNats
 from schemas.faults import EngineFailed, SessionBusy
-from schemas.records import (
-    CreateSession,
-    GetSession,
-    GetTurn,
-    ListMessages,
-    Page,
-    Session,
-    StoredMessage,
-    Turn,
-    UpdateSession,
-)
 from tests.gateway import chromium
 from tests.gateway.chromium import Browser, Tab
-from tests.gateway.conftest import USER, Running, connected, running
+from tests.gateway.conftest import Running, connected, running
 from tests.gateway.peers import AskedTurn, RecordsPeer, StagesPeer
+from tests.gateway.shelf import Shelf
 
-NOW = "2026-01-02T03:04:05Z"
 IDLE = "document.body.dataset.state === 'idle'"
 SAID = "[...document.querySelectorAll('article')].map((each) => each.querySelector('p').textContent)"
-
-
-class Shelf:
-    """What the records worker would keep: one user's sessions, what was said in them, and their turns."""
-
-    def __init__(self, records: RecordsPeer) -> None:
-        self.sessions: dict[str, Session] = {}
-        self.messages: list[StoredMessage] = []
-        self.turns: dict[str, str] = {}
-        records.callers[hash_of(page.DEVELOPMENT_KEY.encode())] = USER
-        records.answers[CreateSession] = records.answers[UpdateSession] = self._session
-        records.answers[GetSession] = lambda query: self.sessions[query.session_id]
-        records.answers[ListMessages] = lambda _: Page(data=self.messages)
-        records.answers[GetTurn] = self._turn
-
-    def _session(self, query: Any) -> Session:
-        self.sessions[query.session_id] = Session(
-            id=query.session_id, title=None, personality_id=query.personality_id, message_count=0,
-            last_message_at=None, created_at=NOW,
-        )  # fmt: skip
-        return self.sessions[query.session_id]
-
-    def _turn(self, query: GetTurn) -> Turn:
-        return Turn(
-            id=query.turn_id, state=self.turns[query.turn_id], session_id="", model="m", personality_id=None,
-            attempts=1, usage=None, timings={}, created_at=NOW, finished_at=None,
-        )  # fmt: skip
-
-    def put(self, role: str, text: str, turn_id: str | None = None) -> None:
-        self.messages.append(
-            StoredMessage(
-                id=f"m{len(self.messages)}", role=role, content=text, turn_id=turn_id, parent_id=None, created_at=NOW,
-                metadata={},
-            )
-        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -159,35 +113,56 @@ async def test_nothing_of_a_reply_becomes_markup(tab: Tab, stages: StagesPeer) -
     assert await tab.run("document.querySelectorAll('article img, article script').length") == 0
 
 
-async def test_a_stop_ends_the_reply_and_keeps_its_words(tab: Tab, stages: StagesPeer) -> None:
+async def test_a_stop_is_the_engine_s_to_carry_out_and_its_words_stay(
+    tab: Tab, stages: StagesPeer, shelf: Shelf
+) -> None:
     turn = await ask(tab, stages, "Tell me a long story")
-    await turn.say("Once upon a time")
-    await tab.until(f"{SAID}.at(-1) === 'Once upon a time'")
+    await turn.say("Once upon ")
+    await tab.until(f"{SAID}.at(-1) === 'Once upon '")
     await tab.click("#stop")
+    assert await shelf.stops.get() == turn.requested.turn_id
+    await turn.say("a time")
+    await turn.finish(stopped=True)
     await tab.until(IDLE)
     assert await tab.run("document.querySelector('#status').textContent") == "Stopped."
     assert (await tab.run(SAID))[-1] == "Once upon a time"
-    tab.errors = [error for error in tab.errors if "404" not in error]  # the engine cannot be told to stop yet
+    assert "stopped" in await tab.run("document.querySelector('article:last-child ul').textContent")
+
+
+async def test_a_stop_before_the_turn_is_known_is_said_as_soon_as_it_is(
+    tab: Tab, stages: StagesPeer, shelf: Shelf
+) -> None:
+    await tab.type("#text", "Tell me")
+    await tab.press("Enter")
+    turn = await stages.next()
+    await tab.click("#stop")
+    assert shelf.stops.empty()
+    await turn.accept()
+    await turn.say("Once")
+    async with asyncio.timeout(10):
+        assert await shelf.stops.get() == turn.requested.turn_id
+    await turn.finish(stopped=True)
+    await tab.until(IDLE)
 
 
 async def test_a_reply_goes_on_after_a_reload(tab: Tab, stages: StagesPeer, shelf: Shelf) -> None:
     turn = await ask(tab, stages, "Go on")
     turn_id = turn.requested.turn_id
-    shelf.turns[turn_id] = "generating"
+    shelf.replies[turn_id] = "I will"
     shelf.put("user", "Go on", turn_id)
     shelf.put("assistant", "I will", turn_id)
     await turn.say("I will")
     await tab.until(f"{SAID}.at(-1) === 'I will'")
     await tab.reload()
-    await tab.until("document.querySelector('#status').textContent.includes('being written')")
+    await tab.until(f"{SAID}.length === 2 && document.body.dataset.state === 'busy'")
     assert await tab.run(SAID) == ["Go on", "I will"]
-    shelf.messages.pop()
-    shelf.put("assistant", "I will go on.", turn_id)
-    shelf.turns[turn_id] = "completed"
+    await shelf.asked_for_reply.wait()
+    await turn.listened()
+    await turn.say(" go on.")
     await tab.until(f"{SAID}.at(-1) === 'I will go on.'")
+    await turn.finish()
     await tab.until(IDLE)
     assert await tab.run(SAID) == ["Go on", "I will go on."]
-    tab.errors = [error for error in tab.errors if "404" not in error]  # a stream cannot be read again yet
 
 
 async def test_a_session_goes_on_after_a_reload_and_ends_with_a_new_one(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from gateway import server
-from gateway.server import HEAD_LIMIT
+from gateway.server import HEAD_LIMIT, Server, listening, server_for
+from ops.runtime.settings import Api
 from tests.gateway.conftest import Running
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
@@ -108,3 +113,116 @@ def test_a_port_that_is_taken_says_so() -> None:
 def test_an_address_of_the_new_kind_is_understood() -> None:
     with server.listening("::1", 0) as listener:
         assert listener.getsockname()[0] == "::1"
+
+
+GO_ON = asyncio.Event()
+"""Lets an answer that is given slowly end."""
+
+
+async def greeting(scope: Any, receive: Any, send: Any) -> None:
+    """An app that answers at once."""
+    while scope["type"] == "lifespan":
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    if scope["path"] == "/slowly":
+        await send({"type": "http.response.body", "body": b"h", "more_body": True})
+        await GO_ON.wait()
+        await send({"type": "http.response.body", "body": b"i"})
+    else:
+        await send({"type": "http.response.body", "body": b"hi"})
+
+
+@asynccontextmanager
+async def serving(listener: socket.socket) -> AsyncIterator[Server]:
+    """A server of that app, to be ended by the test."""
+    serving = server_for(greeting, Api())
+    serving.config.load()
+    serving.lifespan = serving.config.lifespan_class(serving.config)
+    await serving.startup([listener])
+    yield serving
+    await serving.lifespan.shutdown()
+    assert serving.server_state.connections == set()
+
+
+async def connected(listener: socket.socket) -> Wire:
+    return Wire(*await asyncio.open_connection(*listener.getsockname()))
+
+
+async def test_who_waits_in_the_queue_of_a_server_that_ends_is_answered() -> None:
+    listener = listening("127.0.0.1", 0)
+    address = listener.getsockname()
+    async with serving(listener) as ending:
+        # Connected without the loop's help: the kernel has taken them, the server knows nothing of them.
+        waiting = [socket.create_connection(address) for _ in range(20)]
+        stopped = asyncio.create_task(ending.shutdown([listener]))
+        for connection in waiting:
+            wire = Wire(*await asyncio.open_connection(sock=connection))
+            await wire.send(GET + b"\r\n")
+            status, headers, body = await wire.answer()
+            assert (status, headers["connection"], body) == (200, "close", b"hi")
+            assert await wire.closed()
+        await stopped
+
+
+async def test_a_server_that_ends_takes_no_new_connection() -> None:
+    listener = listening("127.0.0.1", 0)
+    address = listener.getsockname()
+    async with serving(listener) as ending:
+        await ending.shutdown([listener])
+        with socket.socket() as late:
+            assert late.connect_ex(address) != 0
+
+
+async def test_an_idle_connection_may_ask_once_more_and_is_told_that_it_was_the_last_time() -> None:
+    listener = listening("127.0.0.1", 0)
+    async with serving(listener) as ending:
+        wire = await connected(listener)
+        await wire.send(GET + b"\r\n")
+        assert "connection" not in (await wire.answer())[1]
+        stopped = asyncio.create_task(ending.shutdown([listener]))
+        await asyncio.sleep(0)
+        await wire.send(GET + b"\r\n")
+        assert (await wire.answer())[1]["connection"] == "close"
+        assert await wire.closed()
+        await stopped
+
+
+async def test_behind_an_answer_that_had_begun_one_more_may_be_asked_for() -> None:
+    listener = listening("127.0.0.1", 0)
+    async with serving(listener) as ending:
+        wire = await connected(listener)
+        await wire.send(GET.replace(b"/livez", b"/slowly") + b"\r\n")
+        await wire.reader.readuntil(b"\r\n\r\nh")
+        stopped = asyncio.create_task(ending.shutdown([listener]))
+        await asyncio.sleep(0)
+        GO_ON.set()
+        assert await wire.reader.readexactly(1) == b"i"
+        await wire.send(GET + b"\r\n")
+        assert (await wire.answer())[1]["connection"] == "close"
+        assert await wire.closed()
+        await stopped
+
+
+async def test_an_idle_connection_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LINGER", 0.05)
+    listener = listening("127.0.0.1", 0)
+    async with serving(listener) as ending:
+        silent, served = await connected(listener), await connected(listener)
+        await served.send(GET + b"\r\n")
+        await served.answer()
+        async with asyncio.timeout(2):
+            await ending.shutdown([listener])
+        assert await silent.closed()
+        assert await served.closed()
+
+
+def test_a_port_can_be_shared_by_those_who_say_so() -> None:
+    with listening("127.0.0.1", 0, shared=True) as first:
+        port = first.getsockname()[1]
+        with listening("127.0.0.1", port, shared=True) as second:
+            assert second.getsockname()[1] == port
+        with pytest.raises(OSError, match="in use"):
+            listening("127.0.0.1", port)

@@ -22,6 +22,7 @@ from schemas.records import (
     ListSessions,
     Page,
     Session,
+    StopTurn,
     StoredMessage,
     Turn,
     UpdateSession,
@@ -70,7 +71,7 @@ def asked(records: RecordsPeer) -> list[Any]:
     page = Page(data=[SESSION], has_more=True, next_cursor="bmV4dA")
     for kind, value in {
         CreateSession: SESSION, GetSession: SESSION, UpdateSession: SESSION, DeleteSession: None, ListSessions: page,
-        ListMessages: Page(data=[MESSAGE]), GetTurn: TURN,
+        ListMessages: Page(data=[MESSAGE]), GetTurn: TURN, StopTurn: TURN,
     }.items():  # fmt: skip
         records.answers[kind] = answer(value)
     return seen
@@ -208,6 +209,22 @@ async def test_a_turn_is_shown_with_its_error(gateway: Running, asked: list[Any]
     assert asked == [GetTurn(user_id=USER.user_id, turn_id=ID)]
 
 
+async def test_a_stop_is_taken_and_answered_with_the_turn(gateway: Running, asked: list[Any]) -> None:
+    status, _, body = await gateway.call("POST", f"/v1/turns/{ID}/cancel")
+    assert (status, body["object"], body["id"]) == (202, "chat.turn", ID)
+    assert asked == [StopTurn(user_id=USER.user_id, turn_id=ID)]
+
+
+async def test_another_s_turn_and_a_malformed_id_cannot_be_stopped(gateway: Running, records: RecordsPeer) -> None:
+    def refuse(_: Any) -> None:
+        raise NotFound
+
+    records.answers[StopTurn] = refuse
+    for turn_id in (ID, "x"):
+        problem = await gateway.problem("POST", f"/v1/turns/{turn_id}/cancel")
+        assert (problem["status"], problem["code"]) == (404, "RESOURCE_NOT_FOUND")
+
+
 @pytest.fixture
 async def discreet(nats: EmbeddedNats, settings_folder: Path) -> AsyncIterator[Running]:
     """A gateway that keeps the details of errors to itself, and takes small bodies only."""
@@ -217,8 +234,9 @@ async def discreet(nats: EmbeddedNats, settings_folder: Path) -> AsyncIterator[R
 
 
 async def test_details_stay_where_the_settings_keep_them(discreet: Running, asked: list[Any]) -> None:
-    _, _, body = await discreet.call("GET", f"/v1/turns/{ID}")
-    assert body["error"]["details"] is None
+    for method, path in (("GET", f"/v1/turns/{ID}"), ("POST", f"/v1/turns/{ID}/cancel")):
+        _, _, body = await discreet.call(method, path)
+        assert body["error"]["details"] is None
     assert "details" not in await discreet.problem("POST", SESSIONS, json={"title": "x" * 3000})
 
 

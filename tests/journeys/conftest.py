@@ -23,6 +23,8 @@ SETTINGS = {
     "COZY_POOLS": "generation=2",
     "COZY_ENGINES__GENERATION__IDLE_TIMEOUT": "2",
     "COZY_ENGINES__GENERATION__FIRST_TOKEN_TIMEOUT": "4",
+    # One of the two models of the scripted server has to be asked in words to go on from its own text.
+    "COZY_ENGINES__MODEL_TRAITS__SCRIPTED-SMALL__RESUME": "continue",
     # Short enough for a test to see one, and longer than the gaps of every stream that is not to have any.
     "COZY_API__HEARTBEAT": "1",
 }

@@ -97,13 +97,13 @@ async def test_a_whole_reply_that_breaks_has_a_status(api: Api, how: str) -> Non
     assert (answer.status, answer.error["code"]) == (502, "ENGINE_FAILED")
 
 
-async def test_silence_in_the_middle_ends_within_its_limit(api: Api) -> None:
+async def test_silence_in_the_middle_is_borne_twice_and_ends_within_its_limit(api: Api) -> None:
     began = time.monotonic()
     whole, streamed = await asyncio.gather(
         api.chat("Hang.", headers=fails("hang", fail_after=2)),
         api.stream("Hang, streaming.", headers=fails("hang", fail_after=2)),
     )
-    assert IDLE <= time.monotonic() - began < IDLE + SLACK
+    assert 2 * IDLE <= time.monotonic() - began < 2 * IDLE + SLACK
     assert (whole.status, whole.error["code"]) == (504, "ENGINE_TIMEOUT")
     assert streamed.error is not None
 

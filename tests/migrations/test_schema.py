@@ -19,7 +19,7 @@ RUNNING = ["accepted", "prepared", "generating", "calling_tools"]
 OTHERS = ["queued", "awaiting_approval", "completed", "failed", "cancelled", "interrupted"]
 GROWING = {"turns", "messages", "sessions", "users", "api_keys", "tool_calls", "memory_writes", "audit_events"}
 """Tables that grow with use. `leases` has a row a process."""
-MAY_READ_ALL: set[tuple[str, str]] = set()
+MAY_READ_ALL = {("evidence", name) for name in load("evidence")}
 """Queries, by file and name, that are known to look at every row of a growing table."""
 
 

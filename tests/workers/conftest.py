@@ -11,7 +11,7 @@ import pytest
 from ops.runtime import config as configuration
 from ops.runtime.bus import Bus
 from ops.runtime.config import Config
-from schemas.streams import MEMORY_WRITEBACK
+from schemas.streams import MEMORY_WRITEBACK, ConsumerSpec
 from schemas.turns import TurnCompleted
 from tests import properties
 from tests.workers.jobs import STAGE
@@ -47,7 +47,15 @@ async def works(config: Config, nats_url: str, bus: Bus, database_url: str) -> A
     """Stages of their own connections, as processes have them."""
     running: list[Running] = []
 
-    async def start(work: Work, *, slots: int = 4, drain: float = 5, **storage: Any) -> Running:
+    async def start(
+        work: Work,
+        *,
+        slots: int = 4,
+        drain: float = 5,
+        spec: ConsumerSpec = MEMORY_WRITEBACK,
+        kind: Any = TurnCompleted,
+        **storage: Any,
+    ) -> Running:
         own = msgspec.structs.replace(
             config,
             app=msgspec.structs.replace(config.app, drain_seconds=drain),
@@ -55,7 +63,7 @@ async def works(config: Config, nats_url: str, bus: Bus, database_url: str) -> A
         )
         database = await Database.open(database_url, size=4, name="stage")
         stage = Stage(STAGE, own, await Bus.connect(nats_url, "stage"), database)
-        stage.on(MEMORY_WRITEBACK, TurnCompleted, work, slots=slots)
+        stage.on(spec, kind, work, slots=slots)
         running.append(Running(stage))
         return running[-1]
 

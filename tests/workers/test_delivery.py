@@ -26,9 +26,11 @@ class Judge:
 
     def __init__(self, *answers: bool | Exception) -> None:
         self.answers, self.asked = list(answers), list[Exception]()
+        self.deliveries: list[int] = []
 
-    async def poisoned(self, event: TurnCompleted, error: Exception) -> bool:
+    async def poisoned(self, event: TurnCompleted, error: Exception, deliveries: int) -> bool:
         self.asked.append(error)
+        self.deliveries.append(deliveries)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -137,11 +139,17 @@ async def test_after_the_last_failure_the_message_is_gone(message: Msg, bus: Bus
     assert await standing(bus) == (0, 0)
 
 
-async def test_a_failure_that_could_not_be_counted_counts_another_time(message: Msg, bus: Bus) -> None:
-    judge = Judge(psycopg.OperationalError())
+@pytest.mark.parametrize(
+    "error", [psycopg.OperationalError(), psycopg.DataError()], ids=lambda error: type(error).__name__
+)
+async def test_a_failure_that_could_not_be_counted_counts_another_time(
+    message: Msg, bus: Bus, error: Exception
+) -> None:
+    judge = Judge(error, False)
     await settle(message, raising(LookupError()), judge)
-    assert len(judge.asked) == 1
-    assert (await take(bus)).metadata.num_delivered == 2
+    again = await take(bus)
+    await settle(again, raising(LookupError()), judge)
+    assert judge.deliveries == [1, 2]
 
 
 async def test_a_process_that_stops_hands_over_at_once(message: Msg, bus: Bus) -> None:

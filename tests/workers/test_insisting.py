@@ -49,3 +49,32 @@ async def test_a_database_that_stays_away_is_given_up_on() -> None:
     with pytest.raises(psycopg.OperationalError):
         await insist(commit)
     assert commit.tries > 1
+
+
+async def test_a_success_whose_answer_was_lost_is_asked_after() -> None:
+    tries: list[str] = []
+
+    async def commit() -> str | None:
+        tries.append("commit")
+        if len(tries) == 1:
+            raise psycopg.OperationalError
+        return None  # the first try did it
+
+    async def landed() -> str | None:
+        tries.append("look")
+        if len(tries) == 3:
+            raise psycopg.OperationalError
+        return "committed"
+
+    assert await insist(commit, landed) == "committed"
+    assert tries == ["commit", "commit", "look", "look"]
+
+
+async def test_who_finds_nothing_at_the_first_try_is_no_owner() -> None:
+    async def commit() -> str | None:
+        return None
+
+    async def landed() -> str | None:
+        raise AssertionError
+
+    assert await insist(commit, landed) is None

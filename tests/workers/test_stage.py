@@ -10,10 +10,12 @@ from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
 from ops.runtime.bus import Bus
-from schemas import subjects
+from schemas import codec, subjects
 from schemas.faults import EngineFailed
+from schemas.ids import new_id
 from schemas.replies import Failed, Fence
-from schemas.turns import TurnCompleted, TurnReleased, TurnState
+from schemas.streams import GENERATION
+from schemas.turns import TurnCompleted, TurnPrepared, TurnReleased, TurnState
 from tests.workers.asked import column, in_session, prepared
 from tests.workers.jobs import STAGE, SUBJECT, post, standing
 from tests.workers.sent import dead_letters, events, frames
@@ -86,6 +88,26 @@ async def test_a_turn_that_comes_twice_is_in_one_hand_at_a_time(works: Works, bu
     assert await seen.next() == "a"
 
 
+async def test_another_event_of_a_turn_in_hand_is_worked_on_at_once(works: Works, bus: Bus) -> None:
+    """The next round's, or the release of a turn whose acceptance still waits for a receipt."""
+    begun: asyncio.Queue[int] = asyncio.Queue()
+
+    async def work(event: TurnPrepared) -> None:
+        begun.put_nowait(event.round)
+        await asyncio.Event().wait()
+
+    await works(work, spec=GENERATION, kind=TurnPrepared, drain=0.05, lease=60)
+    for round in range(3):
+        event = codec.encode(TurnPrepared(turn_id="a", round=round))
+        await bus.store(subjects.turn_event(subjects.TURN_PREPARED, 0), event, msg_id=None)
+    async with asyncio.timeout(10):
+        assert [await begun.get() for _ in range(3)] == [0, 1, 2]
+
+
+async def is_gone(bus: Bus, event: str) -> bool:
+    return not await events(bus, event, object)
+
+
 def failing(error: Exception, tries: asyncio.Queue[float]) -> Work:
     async def work(event: TurnCompleted) -> None:
         tries.put_nowait(asyncio.get_running_loop().time())
@@ -105,9 +127,10 @@ async def test_poison_is_set_aside_its_turn_fails_and_its_session_goes_on(
     waiting = await in_session(turns, user_id, session_id, state=TurnState.QUEUED, bundle=None)
     tries: asyncio.Queue[float] = asyncio.Queue()
     with capture_logs():
-        await works(failing(error, tries), poison_tries=3)
-        await post(bus, poisoned)
-        await until(lambda: is_empty(bus))
+        await works(failing(error, tries), poison_tries=3, spec=GENERATION, kind=TurnPrepared)
+        event = codec.encode(TurnPrepared(turn_id=poisoned))
+        await bus.store(subjects.turn_event(subjects.TURN_PREPARED, 0), event, msg_id=None)
+        await until(lambda: is_gone(bus, subjects.TURN_PREPARED))
     times = [tries.get_nowait() for _ in range(tries.qsize())]
     assert len(times) == 3
     assert times[2] - times[0] >= back_off(1) + back_off(2)
@@ -120,6 +143,16 @@ async def test_poison_is_set_aside_its_turn_fails_and_its_session_goes_on(
     kinds = [type(frame) for frame in await frames(bus, poisoned)]
     assert kinds == [Fence, Failed]
     assert await events(bus, subjects.TURN_REQUESTED, TurnReleased) == [TurnReleased(turn_id=waiting)]
+
+
+async def test_the_poison_of_a_turn_that_was_never_accepted_is_set_aside_as_soon(works: Works, bus: Bus) -> None:
+    tries: asyncio.Queue[float] = asyncio.Queue()
+    with capture_logs():
+        await works(failing(LookupError(), tries), poison_tries=3)
+        await post(bus, new_id())
+        await until(lambda: is_empty(bus))
+    assert tries.qsize() == 3
+    assert len(await dead_letters(bus, STAGE)) == 1
 
 
 async def test_what_is_away_for_long_never_poisons_a_turn(works: Works, bus: Bus, turns: Turns, user_id: str) -> None:

@@ -8,10 +8,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from ops.runtime.bus import Bus
-from tests.workers.asked import column
+from schemas import codec, subjects
+from schemas.streams import GENERATION
+from schemas.turns import TurnPrepared
+from tests.outages import cut_off, store_lost
+from tests.workers.asked import column, prepared
 from tests.workers.jobs import post
 from tests.workers.stages import Running, Seen, Works, is_empty, nothing, until
 from workers.storage.database import Database
+from workers.storage.turns import Turns
 
 
 async def leases(database: Database) -> list[str]:
@@ -65,6 +70,44 @@ async def test_a_stage_that_stops_hands_over_what_does_not_end(works: Works, bus
     await works(other.work)
     assert await other.next() == "a"
     assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_a_turn_handed_over_is_another_s_at_once(works: Works, bus: Bus, turns: Turns, user_id: str) -> None:
+    """Though the lease of the process that stops would live for long."""
+    turn_id, claims = await prepared(turns, user_id), asyncio.Queue[tuple[int, str]]()
+
+    async def start() -> Running:
+        async def work(event: TurnPrepared) -> None:
+            held = await turns.claim(event.turn_id, event.round, running.stage.worker_id)
+            assert held is not None
+            async with running.stage.holding(held.turn_id, held.epoch):
+                claims.put_nowait((held.epoch, running.stage.worker_id))
+                await asyncio.Event().wait()
+
+        running = await works(work, spec=GENERATION, kind=TurnPrepared, drain=0.05, lease=60)
+        return running
+
+    async with asyncio.timeout(10):
+        first = await start()
+        await bus.store(
+            subjects.turn_event(subjects.TURN_PREPARED, 0), codec.encode(TurnPrepared(turn_id=turn_id)), msg_id=None
+        )
+        assert await claims.get() == (1, first.stage.worker_id)
+        second = await start()
+        first.ask_to_stop()
+        assert await claims.get() == (2, second.stage.worker_id)
+
+
+async def test_a_server_that_lost_its_store_gets_it_again_from_a_stage_that_reconnects(works: Works, bus: Bus) -> None:
+    seen = Seen()
+    running = await works(seen.work)
+    await until(lambda: is_ready(running))
+    with capture_logs() as logs:
+        async with store_lost(bus):
+            await cut_off(running.stage.bus)
+            await post(bus, "a")
+            assert await seen.next() == "a"
+    assert "streams_restored" in [line["event"] for line in logs]
 
 
 async def test_a_stage_is_ready_from_its_start_to_its_end(works: Works) -> None:

@@ -6,12 +6,15 @@ import asyncio
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from ops.runtime.bus import Bus
 from ops.runtime.config import Config
 from schemas import codec, subjects
-from schemas.turns import TurnPrepared, TurnReleased, TurnState, TurnToolsCalled
-from tests.workers.asked import OWNER, alive, claimed, in_session, let_age, prepared
+from schemas.streams import TURNS
+from schemas.turns import TurnCompleted, TurnPrepared, TurnReleased, TurnState, TurnToolsCalled
+from tests.outages import store_lost
+from tests.workers.asked import OWNER, alive, claimed, finish, in_session, let_age, prepared
 from tests.workers.sent import events
 from tests.workers.storage.rows import add_session, add_turn
 from workers.endings import Endings
@@ -81,6 +84,41 @@ async def test_a_session_whose_queue_stands_still_is_moved(
     await let_age(turns.database, turn_id, LONG)
     assert await sweeper.sweep() == 1
     assert await events(bus, subjects.TURN_REQUESTED, TurnReleased) == [TurnReleased(turn_id=turn_id)]
+
+
+async def test_an_ended_turn_that_memory_never_heard_of_is_told(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await prepared(turns, user_id)
+    await finish(turns, await claimed(turns, turn_id))
+    await turns.database.run("UPDATE turns SET finished_at = finished_at - interval '4 minutes'", {})
+    assert await sweeper.sweep() == 1
+    assert await events(bus, subjects.TURN_COMPLETED, TurnCompleted) == [TurnCompleted(turn_id=turn_id)]
+    await bus.client.jetstream().purge_stream(TURNS.name)
+    assert await sweeper.sweep() == 0, "ended turns are looked at once in a while"
+
+
+async def test_what_waits_in_a_backlog_is_not_sent_again(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    event = codec.encode(TurnPrepared(turn_id=await standing(turns, user_id, TurnState.PREPARED)))
+    await turns.database.run("UPDATE turns SET touched_at = clock_timestamp()", {})
+    await bus.store(subjects.turn_event(subjects.TURN_PREPARED, 0), event, msg_id=None)
+    impatient = msgspec.structs.replace(sweeper._settings, sweep_after=0.2)
+    swift = Sweeper(sweeper._upkeep, sweeper._endings, bus, impatient)
+    await asyncio.sleep(0.3)  # for so long it has waited when it is looked at
+    assert await swift.sweep() == 0
+    await bus.client.jetstream().purge_stream(TURNS.name)
+    assert await swift.sweep() == 1
+
+
+async def test_streams_that_are_gone_are_made_again(sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus) -> None:
+    turn_id = await standing(turns, user_id, TurnState.PREPARED)
+    with capture_logs() as logs:
+        async with store_lost(bus):
+            assert await sweeper.sweep() == 1
+    assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == [TurnPrepared(turn_id=turn_id)]
+    assert {"streams_restored", "swept"} == {line["event"] for line in logs}
 
 
 async def test_what_moves_is_let_be(sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus) -> None:

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
+import msgspec
 import structlog
 
 from ops.runtime.config import Config
-from schemas.faults import IdempotencyMismatch, NotFound, SessionBusy
+from schemas.context import ContextBundle
+from schemas.faults import IdempotencyMismatch, InvalidValue, NotFound, SessionBusy, StorageUnavailable
 from schemas.ids import part_of
 from schemas.openai import Message, Tool, ToolMessage, UserMessage
 from schemas.subjects import shard_of
 from schemas.turns import Accepted, TurnRequested, TurnState
-from workers.context_fetch.intake import Answerer, answerer, bundle_of, incoming
+from workers.context_fetch.intake import NOTHING_NEW, Answerer, Incoming, answerer, bundle_of, incoming
 from workers.engines.tools.shelf import ToolShelf
+from workers.stopping import Stopping
 from workers.storage.arrivals import Arrivals
-from workers.storage.turn_rows import Known, NewMessage, NewTurn
+from workers.storage.database import Connection, Database
+from workers.storage.turn_rows import Known, NewMessage, NewTurn, Placed, StoppedRow
 
 log = structlog.get_logger()
+
+
+class TooLate(StorageUnavailable):
+    """Its gateway gives the turn up, or has: taking it now would do what its client was told did not happen."""
+
+    summary = "The turn could not be stored in time, and was not accepted. Try again shortly."
 
 
 class Acceptance:
     """Takes turns in. Every method may be repeated: what is there already is found, not made again."""
 
-    def __init__(self, arrivals: Arrivals, config: Config, shelf: ToolShelf) -> None:
-        self.arrivals, self.config, self.shelf = arrivals, config, shelf
+    def __init__(self, arrivals: Arrivals, stopping: Stopping, config: Config, shelf: ToolShelf) -> None:
+        self.arrivals, self.stopping, self.config, self.shelf = arrivals, stopping, config, shelf
 
     async def accept(self, arrival: TurnRequested) -> tuple[Accepted, TurnState]:
-        """Commit the turn and say what it became. Raises the Fault it is refused with."""
+        """Commit the turn before its time is over, and say what it became. Raises the Fault it is refused with."""
+        session_id = arrival.request.cozy.session_id if arrival.request.cozy else None
         if arrival.retried and not arrival.keyed:
-            earlier = await self.arrivals.find_retried(arrival.user_id, arrival.fingerprint)
+            earlier = await self.arrivals.find_retried(
+                arrival.user_id, arrival.fingerprint, failed_too=session_id is not None
+            )
             if earlier is not None:
-                return self._known(earlier, attached=True)
-        cozy = arrival.request.cozy
-        if cozy and cozy.session_id:
-            accepted = await self._in_session(arrival, cozy.session_id)
-        else:
-            accepted = await self._alone(arrival)
-        return accepted or await self._repeated(arrival)
+                return _known(earlier)
+        return await (self._in_session(arrival, session_id) if session_id else self._alone(arrival))
 
     def bundle_tools(self, arrival: TurnRequested, who: Answerer) -> list[Tool]:
         """The tools of ours this turn may use: the personality's, narrowed by the request."""
@@ -44,9 +52,27 @@ class Acceptance:
         allowed = arrival.request.cozy.allowed_tools if arrival.request.cozy else None
         return self.shelf.specs(who.personality.tools, allowed)
 
-    async def _alone(self, arrival: TurnRequested) -> tuple[Accepted, TurnState] | None:
+    def bundle_alone(self, arrival: TurnRequested) -> ContextBundle:
+        """What a turn that stands alone is generated from."""
         who = answerer(arrival.request, self.config.personalities, self.config.models)
-        bundle = bundle_of(arrival.request, who, in_session=False, tools=self.bundle_tools(arrival, who))
+        return bundle_of(arrival.request, who, in_session=False, tools=self.bundle_tools(arrival, who))
+
+    async def bundle_in_session(
+        self, held: Connection | Database, arrival: TurnRequested, session_id: str, who: Answerer
+    ) -> ContextBundle:
+        """What a turn of a session is generated from, as things stand: nothing before it may be unanswered."""
+        limits = self.config.context
+        return bundle_of(
+            arrival.request,
+            who,
+            in_session=True,
+            history=await self.arrivals.history(held, session_id, arrival.turn_id, limits.history_messages),
+            history_tokens=limits.history_tokens,
+            tools=self.bundle_tools(arrival, who),
+        )
+
+    async def _alone(self, arrival: TurnRequested) -> tuple[Accepted, TurnState]:
+        bundle = self.bundle_alone(arrival)
         session_id = part_of(arrival.turn_id, "session")
         turn = NewTurn(
             arrival=arrival,
@@ -57,78 +83,84 @@ class Acceptance:
             bundle=bundle,
             messages=_stored(arrival.turn_id, incoming(arrival.request).new),
         )
-        created = await self.arrivals.open(turn)
-        return _accepted(turn, created) if created is not None else None
+        placed = await self.arrivals.open(turn)
+        return _accepted(turn, placed) if placed else await self._repeated(arrival)
 
-    async def _in_session(self, arrival: TurnRequested, session_id: str) -> tuple[Accepted, TurnState] | None:
+    async def _in_session(self, arrival: TurnRequested, session_id: str) -> tuple[Accepted, TurnState]:
         brought = incoming(arrival.request)
-        limits = self.config.context
-        async with self.arrivals.database.transaction() as held:
+        if not brought.new:
+            raise InvalidValue(NOTHING_NEW, param="messages")
+        stopped: list[StoppedRow] = []
+        async with self.arrivals.beside_no_other(session_id, arrival.user_id) as held:
             session = await self.arrivals.lock_session(held, session_id, arrival.user_id)
             if session is None:
                 raise NotFound("There is no such session.", param="cozy.session_id")
             who = answerer(arrival.request, self.config.personalities, self.config.models, session.personality_id)
             busy = await self.arrivals.busy(held, session_id)
-            if busy and await self.arrivals.find(arrival.turn_id):
-                return None
+            if busy and await self.arrivals.find(arrival.turn_id, held):
+                return await self._repeated(arrival, held)
             if busy and _on_busy(arrival, who) == "reject":
                 raise SessionBusy()
-            bundle = None
+            if busy and _on_busy(arrival, who) == "interrupt":
+                stopped = await self.stopping.stop_before(held, session_id, arrival.user_id)
+                busy = await self.arrivals.busy(held, session_id)
+            turn = self._turn_of(arrival, session_id, who, brought)
             if not busy:
-                history = await self.arrivals.history(held, session_id, arrival.turn_id, limits.history_messages)
-                bundle = bundle_of(
-                    arrival.request,
-                    who,
-                    in_session=True,
-                    history=history,
-                    history_tokens=limits.history_tokens,
-                    tools=self.bundle_tools(arrival, who),
-                )
-            turn = NewTurn(
-                arrival=arrival,
-                session_id=session_id,
-                shard=shard_of(session_id, self.config.storage.shards),
-                state=TurnState.PREPARED if bundle else TurnState.QUEUED,
-                personality_id=who.personality.id if who.personality else None,
-                bundle=bundle,
-                messages=_stored(arrival.turn_id, brought.new),
-                ignored_messages=brought.ignored,
-            )
-            created = await self.arrivals.add(held, turn)
-        return _accepted(turn, created) if created is not None else None
+                bundle = await self.bundle_in_session(held, arrival, session_id, who)
+                turn = msgspec.structs.replace(turn, state=TurnState.PREPARED, bundle=bundle)
+            placed = await self.arrivals.add(held, turn)
+            if placed is None:  # too late, perhaps: a refusal undoes the stops as well
+                return await self._repeated(arrival, held)
+        await self.stopping.tell(stopped)
+        return _accepted(turn, placed)
 
-    async def _repeated(self, arrival: TurnRequested) -> tuple[Accepted, TurnState]:
-        known = await self.arrivals.find(arrival.turn_id)
-        if known is None or known.user_id != arrival.user_id:
+    def _turn_of(self, arrival: TurnRequested, session_id: str, who: Answerer, brought: Incoming) -> NewTurn:
+        return NewTurn(
+            arrival=arrival,
+            session_id=session_id,
+            shard=shard_of(session_id, self.config.storage.shards),
+            state=TurnState.QUEUED,
+            personality_id=who.personality.id if who.personality else None,
+            bundle=None,
+            messages=_stored(arrival.turn_id, brought.new),
+            ignored_messages=brought.ignored,
+        )
+
+    async def _repeated(self, arrival: TurnRequested, held: Connection | None = None) -> tuple[Accepted, TurnState]:
+        """Nothing was stored: the turn is there already, or its time was over."""
+        known = await self.arrivals.find(arrival.turn_id, held)
+        if known is None:
+            raise TooLate
+        if known.user_id != arrival.user_id:
             raise NotFound("There is no such turn.")
         if known.fingerprint != arrival.fingerprint:
             raise IdempotencyMismatch()
-        return self._known(known, attached=True)
-
-    @staticmethod
-    def _known(turn: Known, *, attached: bool) -> tuple[Accepted, TurnState]:
-        verdict = Accepted(
-            turn_id=turn.turn_id,
-            session_id=turn.session_id,
-            personality_id=turn.personality_id,
-            shard=turn.shard,
-            created=turn.created,
-            ignored_messages=turn.ignored_messages,
-            attached=attached,
-        )
-        return verdict, TurnState(turn.state)
+        return _known(known)
 
 
-def _accepted(turn: NewTurn, created: int) -> tuple[Accepted, TurnState]:
+def _known(turn: Known) -> tuple[Accepted, TurnState]:
+    verdict = Accepted(
+        turn_id=turn.turn_id,
+        session_id=turn.session_id,
+        personality_id=turn.personality_id,
+        shard=turn.shard,
+        created=turn.created,
+        ignored_messages=turn.ignored_messages,
+        attached=True,
+    )
+    return verdict, TurnState(turn.state)
+
+
+def _accepted(turn: NewTurn, placed: Placed) -> tuple[Accepted, TurnState]:
     verdict = Accepted(
         turn_id=turn.arrival.turn_id,
         session_id=turn.session_id,
         personality_id=turn.personality_id,
         shard=turn.shard,
-        created=created,
+        created=placed.created,
         ignored_messages=turn.ignored_messages,
     )
-    return verdict, turn.state
+    return verdict, placed.state
 
 
 def _on_busy(arrival: TurnRequested, who: Answerer) -> str:

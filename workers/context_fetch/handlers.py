@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
 from ops.runtime import metrics
 from ops.runtime.bus import Bus
 from schemas import codec, subjects
+from schemas.context import ContextBundle
 from schemas.faults import Fault
+from schemas.ids import part_of
 from schemas.turns import (
     Accepted,
     Refused,
@@ -20,8 +20,9 @@ from schemas.turns import (
     TurnState,
 )
 from workers.context_fetch.acceptance import Acceptance
-from workers.context_fetch.intake import answerer, bundle_of
+from workers.context_fetch.intake import answerer
 from workers.endings import Endings
+from workers.storage.turn_rows import ReleasedRow
 from workers.storage.turns import Turns
 
 log = structlog.get_logger()
@@ -41,10 +42,6 @@ class ContextFetch:
             await self._prepare_released(event)
 
     async def _take_in(self, arrival: TurnRequested) -> None:
-        if time.time() > arrival.expires_at:
-            # The gateway has told its client to come back; taking the turn now would answer it twice.
-            log.warning("turn_came_too_late", late_s=round(time.time() - arrival.expires_at, 1))
-            return
         try:
             verdict, state = await self.acceptance.accept(arrival)
         except Fault as fault:
@@ -53,7 +50,8 @@ class ContextFetch:
             await self.bus.publish(arrival.verdict_subject, codec.encode(refused))
             return
         log.info("turn_accepted", session_id=verdict.session_id, state=state.value, attached=verdict.attached)
-        metrics.turn_accepted()
+        if not verdict.attached:
+            metrics.turn_accepted()
         await self.bus.publish(arrival.verdict_subject, codec.encode(verdict))
         await self._go_on(verdict, state)
 
@@ -63,29 +61,14 @@ class ContextFetch:
         elif state is TurnState.ACCEPTED:
             await self._prepare_released(TurnReleased(turn_id=verdict.turn_id))
         elif state is TurnState.QUEUED:
-            # The turn before may have ended between our look and our commit; then nobody else would release this one.
+            # Whoever it waits for may have ended between our look and our commit; then nobody else would release it.
             await self.endings.release(verdict.session_id)
 
     async def _prepare_released(self, event: TurnReleased) -> None:
         row = await self.acceptance.arrivals.released(event.turn_id)
         if row is not None:
-            arrival = codec.decode(row.arrival, TurnRequested)
-            config = self.acceptance.config
             try:
-                personality_id = await self._session_personality(arrival)
-                who = answerer(arrival.request, config.personalities, config.models, personality_id)
-                limits = config.context
-                history = await self.acceptance.arrivals.history(
-                    self.acceptance.arrivals.database, row.session_id, row.turn_id, limits.history_messages
-                )
-                bundle = bundle_of(
-                    arrival.request,
-                    who,
-                    in_session=True,
-                    history=history,
-                    history_tokens=limits.history_tokens,
-                    tools=self.acceptance.bundle_tools(arrival, who),
-                )
+                bundle = await self._bundle(row)
             except Fault as fault:
                 await self.endings.fail(event.turn_id, fault.record)
                 return
@@ -94,9 +77,13 @@ class ContextFetch:
         if stand is not None and stand.state == TurnState.PREPARED:
             await self._say_prepared(event.turn_id, stand.shard, stand.round)
 
-    async def _session_personality(self, arrival: TurnRequested) -> str | None:
-        known = await self.acceptance.arrivals.find(arrival.turn_id)
-        return known.personality_id if known else None
+    async def _bundle(self, row: ReleasedRow) -> ContextBundle:
+        arrival, acceptance = codec.decode(row.arrival, TurnRequested), self.acceptance
+        if row.session_id == part_of(row.turn_id, "session"):
+            return acceptance.bundle_alone(arrival)
+        config = acceptance.config
+        who = answerer(arrival.request, config.personalities, config.models, row.personality_id)
+        return await acceptance.bundle_in_session(acceptance.arrivals.database, arrival, row.session_id, who)
 
     async def _say_prepared(self, turn_id: str, shard: int, round: int) -> None:
         event = codec.encode(TurnPrepared(turn_id=turn_id, round=round))

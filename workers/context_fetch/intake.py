@@ -15,8 +15,11 @@ from schemas.openai import (
     AssistantMessage,
     ChatRequest,
     DeveloperMessage,
+    ImagePart,
     Message,
+    Part,
     SystemMessage,
+    TextPart,
     Tool,
     ToolMessage,
     UserMessage,
@@ -26,6 +29,9 @@ from schemas.personalities import Personality
 
 PERSONALITY_PREFIX = "cozy/"
 CHARACTERS_PER_TOKEN = 4
+TOKENS_OF_AN_IMAGE = 1_000
+"""About what model servers count for one, whatever its bytes."""
+NOTHING_NEW = "The request brings no new user message or tool result."
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,12 +70,12 @@ def answerer(
     personality = None if id is None else personalities.get(id)
     if id is not None and personality is None:
         if id == asked:
-            raise InvalidValue(f"There is no personality {id!r}.", param="cozy.personality_id")
-        raise ModelNotFound(f"There is no model {request.model!r}.", param="model")
+            raise InvalidValue("There is no such personality.", param="cozy.personality_id")
+        raise ModelNotFound(param="model")
     wanted = request.model if named is None else personality.model.name if personality else "default"
     choice = models.resolve(wanted)
     if choice is None:
-        raise ModelNotFound(f"There is no model {wanted!r}.", param="model")
+        raise ModelNotFound(param="model")
     return Answerer(personality=personality, choice=choice)
 
 
@@ -104,11 +110,29 @@ def _answered_behind(messages: Sequence[Message], position: int) -> set[str]:
     return {message.tool_call_id for message in behind if isinstance(message, ToolMessage)}
 
 
+def size_of(message: Message) -> int:
+    """The estimated size of a message in characters: its words, its calls, and what its other parts cost."""
+    size = 0
+    if isinstance(message, AssistantMessage):
+        size += sum(len(call.function.name) + len(call.function.arguments) for call in message.tool_calls or ())
+    if not isinstance(message.content, list):
+        return size + len(message.content or "")
+    return size + sum(map(_size_of_part, message.content))
+
+
+def _size_of_part(part: Part) -> int:
+    if isinstance(part, TextPart):
+        return len(part.text)
+    if isinstance(part, ImagePart):
+        return TOKENS_OF_AN_IMAGE * CHARACTERS_PER_TOKEN
+    return len(msgspec.json.encode(part))
+
+
 def fit(messages: Sequence[Message], tokens: int) -> list[Message]:
     """The newest messages whose estimated size fits `tokens`, from a user's message on."""
     room = tokens * CHARACTERS_PER_TOKEN
     start = len(messages)
-    while start > 0 and (room := room - len(text_of(messages[start - 1].content))) >= 0:
+    while start > 0 and (room := room - size_of(messages[start - 1])) >= 0:
         start -= 1
     while start < len(messages) and not isinstance(messages[start], UserMessage):
         start += 1
@@ -130,7 +154,7 @@ def bundle_of(
         brought = incoming(request)
         kept = matched([*fit(history, history_tokens), *brought.new])
         if not any(isinstance(message, UserMessage | ToolMessage) for message in kept[-1:]):
-            raise InvalidValue("The request brings no new user message or tool result.", param="messages")
+            raise InvalidValue(NOTHING_NEW, param="messages")
         said, before = [*brought.instructions, *kept], ()
     else:
         said, before = list(request.messages), ()

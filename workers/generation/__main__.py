@@ -31,6 +31,7 @@ async def main(stopping: asyncio.Event) -> None:
     stage.answers(subjects.ENGINES_HEALTH, watch.answer)
     stage.also(watch.run)
     stage.also(partials.run)
+    stage.also(door.attention.run)
     stage.also(pace.measure)
     await stage.serve(stopping)
 

@@ -49,12 +49,11 @@ def reply_so_far(round: Round, writer: ReplyWriter, listening: Listening) -> Rep
     claimed, bundle = round.claimed, round.bundle
     asked = sum(len(text_of(message.content)) for message in (*bundle.history, *bundle.incoming, *round.steps))
     usage = listening.usage_or_estimate(asked + sum(map(len, bundle.system)))
-    if taken_over := sum(delta.tokens for delta in round.prefix.said):
-        # The server counted what a dead owner had said as prompt; to the user it is part of the reply.
-        moved = min(taken_over, usage.prompt_tokens) if listening.usage else 0
-        usage = usage.plus(
-            Usage(prompt_tokens=-moved, completion_tokens=taken_over, total_tokens=taken_over - moved),
-        )
+    if (before := listening.before) is not None and before.said:
+        # The server counted the words it was given as prompt; to the user they are part of the reply.
+        moved = min(before.given, usage.prompt_tokens) if listening.usage else 0
+        said = before.tokens - min(listening.swallowed, usage.completion_tokens)
+        usage = usage.plus(Usage(prompt_tokens=-moved, completion_tokens=said, total_tokens=said - moved))
     if claimed.usage:
         usage = msgspec.convert(claimed.usage, Usage).plus(usage)
     return Reply(

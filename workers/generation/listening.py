@@ -8,6 +8,7 @@ from schemas.ids import part_of
 from schemas.openai import FunctionCall, ToolCall, Usage
 from workers.engines.ai.answer import ToolCallFold
 from workers.engines.ai.chunks import Chunk
+from workers.generation.takeover import Prefix
 from workers.generation.writer import Piece
 
 CHARACTERS_PER_TOKEN = 4
@@ -19,17 +20,33 @@ def _storable(words: str | None) -> str:
 
 
 class Listening:
-    """One model answer as it comes in. Tool calls are held back until they are whole."""
+    """One model answer as it comes in. Tool calls are held back until they are whole.
 
-    def __init__(self) -> None:
+    `before` is what was shown before it. A model that goes on thinks anew: its thoughts stay hidden, since others were
+    shown, or none.
+    """
+
+    def __init__(self, before: Prefix | None = None) -> None:
+        self.before = before
+        self.begun = False
+        """Whether the server has said anything, be it nothing to show."""
+        self.swallowed = 0
+        """Tokens that were said and not shown: a preamble, or words said twice."""
         self.finish_reasons: dict[int, str] = {}
         self.usage: Usage | None = None
         self.chunks_with_words = 0
         self._calls: dict[int, ToolCallFold] = {}
+        self._goes_on = bool(before and before.said)
+
+    @property
+    def calling(self) -> bool:
+        """Whether it has begun to call tools."""
+        return bool(self._calls)
 
     def hear(self, chunks: Sequence[Chunk]) -> list[Piece]:
         """What these chunks let us show."""
         pieces: list[Piece] = []
+        self.begun = True
         for chunk in chunks:
             if chunk.usage is not None:
                 self.usage = chunk.usage
@@ -37,7 +54,8 @@ class Listening:
                 delta = choice.delta
                 if choice.finish_reason:
                     self.finish_reasons[choice.index] = choice.finish_reason
-                words = (_storable(delta.content), _storable(delta.thought), _storable(delta.refusal))
+                thought = "" if self._goes_on else _storable(delta.thought)
+                words = (_storable(delta.content), thought, _storable(delta.refusal))
                 if any(words):
                     self.chunks_with_words += 1
                     pieces.append(Piece(choice.index, *words, None, choice.logprobs))

@@ -13,7 +13,8 @@ import structlog
 from ops.runtime.bus import Bus, BusUnavailable
 from schemas import codec, subjects
 from schemas.openai import ToolCall
-from schemas.replies import Checkpoint, Delta, Failed, Finished, Frame, Snapshot, Start, measure
+from schemas.replies import Checkpoint, Delta, Failed, Finished, Frame, Start, measure
+from workers.generation.holes import Stock, Tally, snapshots
 from workers.generation.pace import Pace
 from workers.generation.takeover import Prefix
 from workers.storage.turn_rows import Claimed
@@ -21,6 +22,10 @@ from workers.storage.turn_rows import Claimed
 log = structlog.get_logger()
 
 CHECKPOINT_SECONDS = 2.0
+WANTED_SECONDS = 0.5
+"""Between two snapshots that readers ask for."""
+ROOM = 1024
+"""Bytes of the bus's limit that a frame leaves to its headers."""
 
 
 class Piece:
@@ -60,7 +65,7 @@ class ReplyWriter:
     `said` holds this round's events, those of a dead owner included: what is committed is what was shown.
     """
 
-    def __init__(self, bus: Bus, claimed: Claimed, pace: Pace, prefix: Prefix) -> None:
+    def __init__(self, bus: Bus, claimed: Claimed, pace: Pace, prefix: Prefix, stock: Stock | None = None) -> None:
         self.turn_id, self.epoch = claimed.turn_id, claimed.epoch
         self.index, self.length, self.digest = prefix.index, prefix.length, prefix.digest
         self.said: list[Delta] = list(prefix.said)
@@ -77,6 +82,8 @@ class ReplyWriter:
         self._doubtful = False
         self._begins = True
         self._rest: list[Delta] = []
+        self._stock, self._tally = stock, Tally(prefix.frames)
+        self._healed_at = float("-inf")
 
     async def take_over(self, attempt: int) -> None:
         """Say that another owner goes on from here. The owner of a fresh round says so with its first words."""
@@ -107,7 +114,7 @@ class ReplyWriter:
             self._latest.clear()
             for piece in pending:
                 await self._publish(self._numbered(piece))
-        if self.first_said_at is None:
+        if self.first_said_at is None and pending:
             self.first_said_at = time.time()
         now = asyncio.get_running_loop().time()
         if now - self._checked_at > CHECKPOINT_SECONDS:
@@ -146,16 +153,33 @@ class ReplyWriter:
             await self._snapshot()
             await self._bus.store(self._subject, codec.encode(end), msg_id=f"{message_id}.again")
 
+    def wanted(self) -> None:
+        """A reader misses a frame that the stream does not have: send everything again, unless that was just done."""
+        now = asyncio.get_running_loop().time()
+        if self.said and now - self._healed_at >= WANTED_SECONDS:
+            self._healed_at = now
+            self._spawn(self._snapshot())
+
+    def shown(self) -> Prefix:
+        """What readers have seen, as the beginning of what the same owner says next."""
+        return Prefix(index=self.index, length=self.length, digest=self.digest, said=tuple(self.said))
+
     async def _quiet(self) -> None:
         self._pace.leave(self)
         async with self._order:  # a departure under way may be sending our words
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
-    def text(self, choice: int = 0) -> str:
-        """What this round has said to one choice, pending words included."""
+    @property
+    def sure(self) -> bool:
+        """Whether nothing speaks against all that was said having reached the stream."""
+        return not self._doubtful and self._bus.connected and self._bus.reconnects == self._reconnects
+
+    def text(self, choice: int = 0, *, pending: bool = True) -> str:
+        """What this round has said to one choice, words that wait to be sent included or not."""
         said = [delta.text for delta in self.said if delta.choice == choice]
-        return "".join(said) + "".join(piece.text for piece in self._pending if piece.choice == choice)
+        waiting = [piece.text for piece in self._pending if piece.choice == choice and pending]
+        return "".join((*said, *waiting))
 
     def _numbered(self, piece: Piece) -> Delta:
         self.index += 1
@@ -167,29 +191,42 @@ class ReplyWriter:
         return delta
 
     async def _publish(self, frame: Frame) -> None:
+        self._tally.sent += 1
         try:
             await self._bus.publish(self._subject, codec.encode(frame))
         except BusUnavailable:
             self._doubtful = True  # kept in `said`; the snapshot brings it
+        except asyncio.CancelledError:
+            self._doubtful = True
+            raise
+
+    async def _store(self, data: bytes, budget: float) -> None:
+        self._tally.sent += 1
+        await self._bus.store(self._subject, data, msg_id=None, budget=budget)
 
     async def _checkpoint(self) -> None:
         """Ask the stream whether it has all; a cluster that elects a leader drops frames and tells nobody."""
         frame = Checkpoint(self.epoch, self.index, self.length, self.digest)
-        before = self._bus.reconnects
+        before, sent = self._bus.reconnects, self._tally.sent + 1
         try:
-            await self._bus.store(self._subject, codec.encode(frame), msg_id=None, budget=1.0)
+            await self._store(codec.encode(frame), 1.0)
         except BusUnavailable:
             self._doubtful = True
             return
-        if self._doubtful or self._reconnects != before:
+        held = await self._stock.held(self._subject) if self._stock else None
+        lacks = held is not None and self._tally.lacks(held, sent)
+        if self._doubtful or self._reconnects != before or lacks:
             await self._snapshot()
 
     async def _snapshot(self) -> None:
-        before = self._bus.reconnects
-        frame = Snapshot(self.epoch, self.index, list(self.said))
-        await self._bus.store(self._subject, codec.encode(frame), msg_id=None)
+        before, events = self._bus.reconnects, list(self.said)
+        if not events:
+            return
+        for frame in snapshots(self.epoch, events, self._bus.client.max_payload - ROOM):
+            await self._store(frame, 10.0)
         self._doubtful, self._reconnects = False, before
-        log.info("snapshot_sent", turn_id=self.turn_id, events=len(frame.deltas))
+        self._tally.healed(await self._stock.held(self._subject) if self._stock else None)
+        log.info("snapshot_sent", turn_id=self.turn_id, events=len(events))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._quietly(work))

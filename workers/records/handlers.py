@@ -22,6 +22,7 @@ from schemas.records import (
     Ping,
     Pong,
     Session,
+    StopTurn,
     StoredReply,
     Turn,
     UpdateSession,
@@ -36,6 +37,7 @@ from workers.records.pages import (
     session_place,
 )
 from workers.records.stored_reply import stored_reply
+from workers.stopping import Stopping
 from workers.storage.sessions import Sessions
 from workers.storage.turns_read import TurnsRead
 
@@ -49,8 +51,8 @@ class Records:
     Every question about a session or a turn names the caller: what is another's is not found.
     """
 
-    def __init__(self, callers: CallerDesk, sessions: Sessions, turns: TurnsRead) -> None:
-        self._callers, self._sessions, self._turns = callers, sessions, turns
+    def __init__(self, callers: CallerDesk, sessions: Sessions, turns: TurnsRead, stopping: Stopping) -> None:
+        self._callers, self._sessions, self._turns, self._stopping = callers, sessions, turns, stopping
 
     def handlers(self) -> dict[type[Any], Handler]:
         """Every question's kind and what answers it."""
@@ -63,6 +65,7 @@ class Records:
             DeleteSession: self.delete_session,
             ListMessages: self.list_messages,
             GetTurn: self.get_turn,
+            StopTurn: self.stop_turn,
             GetReply: self.get_reply,
             Ping: self.ping,
         }
@@ -103,15 +106,20 @@ class Records:
         _require(is_id(asked.turn_id))
         return _found(await self._turns.get(asked.user_id, asked.turn_id))
 
+    async def stop_turn(self, asked: StopTurn) -> Turn:
+        _require(is_id(asked.turn_id))
+        await self._stopping.stop(asked.turn_id, asked.user_id)
+        return _found(await self._turns.get(asked.user_id, asked.turn_id))
+
     async def get_reply(self, asked: GetReply) -> StoredReply:
         _require(is_id(asked.turn_id))
         turn = _found(await self._turns.replied(asked.user_id, asked.turn_id))
-        return stored_reply(turn)
+        return stored_reply(turn, asked.after)
 
     async def ping(self, asked: Ping) -> Pong:
         asked_at = time.perf_counter()
-        await self._turns.ping()
-        return Pong(database_ms=(time.perf_counter() - asked_at) * 1000)
+        now = await self._turns.ping()
+        return Pong(database_ms=(time.perf_counter() - asked_at) * 1000, database_time=now)
 
 
 def _found(value: T | None) -> T:

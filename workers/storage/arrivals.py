@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -9,11 +11,17 @@ import msgspec
 from schemas import codec
 from schemas.context import ContextBundle
 from schemas.openai import Message
+from schemas.turns import TurnState
 from workers.storage.database import Connection, Database
 from workers.storage.queries import load
-from workers.storage.turn_rows import Known, LockedSession, NewTurn, Ready, ReleasedRow
+from workers.storage.turn_rows import Known, LockedSession, NewTurn, Placed, Ready, ReleasedRow
+from workers.storage.turnstiles import Turnstiles
 
 QUERIES = load("arrivals")
+USER_LOCK = 0x75736572
+"""The first half of the advisory lock under which one user's turns are counted."""
+HISTORY_BYTES = 8 << 20
+"""Most bytes of a history that are read back: messages may hold images."""
 read_message = msgspec.json.Decoder(Message).decode
 
 
@@ -29,6 +37,16 @@ class _Busy(msgspec.Struct):
     busy: bool
 
 
+class _Running(msgspec.Struct):
+    running: int
+
+
+class _Queue(msgspec.Struct):
+    user_id: str
+    waits: bool
+    running: int
+
+
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -41,6 +59,7 @@ def _turn_params(turn: NewTurn) -> dict[str, Any]:
         "session_id": turn.session_id,
         "shard": turn.shard,
         "state": turn.state.value,
+        "expires_at": arrival.expires_at,
         "model": arrival.request.model,
         "personality_id": turn.personality_id,
         "fingerprint": arrival.fingerprint,
@@ -54,21 +73,59 @@ def _turn_params(turn: NewTurn) -> dict[str, Any]:
     }
 
 
+def _waiting(turn: NewTurn) -> NewTurn:
+    return msgspec.structs.replace(turn, state=TurnState.QUEUED, bundle=None)
+
+
 class Arrivals:
-    """The door of the table. Every method may be repeated: what is there already is found, not made again."""
+    """The door of the table. Every method may be repeated: what is there already is found, not made again.
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    `concurrent_turns`: how many turns of one user may run at once, None for any number.
+    """
 
-    async def open(self, turn: NewTurn) -> int | None:
-        """Accept a turn that stands alone; its creation in Unix seconds, or None where it was there already."""
-        row = await self.database.one(QUERIES["open_turn"], _turn_params(turn), _Created)
-        return row.created if row else None
+    def __init__(self, database: Database, concurrent_turns: int | None = None) -> None:
+        self.database, self.concurrent_turns = database, concurrent_turns
+        self._turnstiles = Turnstiles()
 
-    async def add(self, held: Connection, turn: NewTurn) -> int | None:
-        """Accept a turn in a session locked on this connection."""
+    async def open(self, turn: NewTurn) -> Placed | None:
+        """Accept a turn that stands alone; it waits where its user has no room. None: it was there, or is too late."""
+        user_id = turn.arrival.user_id
+        if self.concurrent_turns is None:
+            return await self._open(self.database, turn)
+        if not await self._has_room(self.database, user_id):
+            # Seen without the lock: a burst that has to wait anyway must not stand in line for it.
+            return await self._open(self.database, _waiting(turn))
+        async with self._turnstiles.of(user_id), self.database.transaction() as held:
+            room = await self._room_under_lock(held, user_id)
+            return await self._open(held, turn if room else _waiting(turn))
+
+    async def _open(self, held: Connection | Database, turn: NewTurn) -> Placed | None:
+        row = await held.one(QUERIES["open_turn"], _turn_params(turn), _Created)
+        return Placed(created=row.created, state=turn.state) if row else None
+
+    async def add(self, held: Connection, turn: NewTurn) -> Placed | None:
+        """Accept a turn in a session locked on this connection; it waits where its user has no room."""
+        ready = turn.state is not TurnState.QUEUED
+        if ready and self.concurrent_turns and not await self._room_under_lock(held, turn.arrival.user_id):
+            turn = _waiting(turn)
         row = await held.one(QUERIES["add_turn"], _turn_params(turn), _Created)
-        return row.created if row else None
+        return Placed(created=row.created, state=turn.state) if row else None
+
+    async def _room_under_lock(self, held: Connection, user_id: str) -> bool:
+        """Whether one more turn of the user may run. Until the transaction ends nobody else counts them."""
+        await held.run(QUERIES["lock_user"], {"lock": USER_LOCK, "user_id": user_id})
+        return await self._has_room(held, user_id)
+
+    async def _has_room(self, held: Connection | Database, user_id: str) -> bool:
+        row = await held.one(QUERIES["running_turns"], {"user_id": user_id}, _Running)
+        return row is not None and row.running < (self.concurrent_turns or 0)
+
+    @asynccontextmanager
+    async def beside_no_other(self, session_id: str, user_id: str) -> AsyncIterator[Connection]:
+        """A transaction in which no other of this process waits for the same session, or limited user."""
+        name = user_id if self.concurrent_turns else session_id
+        async with self._turnstiles.of(name), self.database.transaction() as held:
+            yield held
 
     async def lock_session(self, held: Connection, session_id: str, user_id: str) -> LockedSession | None:
         """Hold the session, or None where the caller has none of that id."""
@@ -80,18 +137,18 @@ class Arrivals:
         row = await held.one(QUERIES["session_busy"], {"session_id": session_id}, _Busy)
         return row is not None and row.busy
 
-    async def find(self, turn_id: str) -> Known | None:
-        """A turn by id."""
-        return await self.database.one(QUERIES["find_turn"], {"turn_id": turn_id}, Known)
+    async def find(self, turn_id: str, held: Connection | None = None) -> Known | None:
+        """A turn by id; whoever holds a connection asks on it, or waits for a second one that never comes."""
+        return await (held or self.database).one(QUERIES["find_turn"], {"turn_id": turn_id}, Known)
 
-    async def find_retried(self, user_id: str, fingerprint: str) -> Known | None:
+    async def find_retried(self, user_id: str, fingerprint: str, *, failed_too: bool = False) -> Known | None:
         """The caller's newest turn of the last minute with this body."""
-        params = {"user_id": user_id, "fingerprint": fingerprint}
+        params = {"user_id": user_id, "fingerprint": fingerprint, "failed_too": failed_too}
         return await self.database.one(QUERIES["find_retried_turn"], params, Known)
 
     async def history(self, held: Connection | Database, session_id: str, turn_id: str, limit: int) -> list[Message]:
-        """The session's newest messages before this turn's own, oldest first."""
-        params = {"session_id": session_id, "turn_id": turn_id, "limit": limit}
+        """The session's newest messages before this turn's own, oldest first, within HISTORY_BYTES."""
+        params = {"session_id": session_id, "turn_id": turn_id, "limit": limit, "max_bytes": HISTORY_BYTES}
         return [read_message(row.message) for row in await held.all(QUERIES["recent_messages"], params, _Text)]
 
     async def released(self, turn_id: str) -> ReleasedRow | None:
@@ -104,6 +161,17 @@ class Arrivals:
             await self.database.run(QUERIES["prepare_turn"], {"turn_id": turn_id, "bundle": codec.encode(bundle)})
         )
 
-    async def release_next(self, session_id: str) -> Ready | None:
-        """Let the session's next waiting turn run, if none is running."""
-        return await self.database.one(QUERIES["release_next"], {"session_id": session_id}, Ready)
+    async def release(self, session_id: str) -> list[Ready]:
+        """Let the session's next waiting turn run, if none is running.
+
+        Where users have a limit, its user's oldest waiting turns in free sessions instead, as many as have room.
+        """
+        if self.concurrent_turns is None:
+            return await self.database.all(QUERIES["release_in_session"], {"session_id": session_id}, Ready)
+        queue = await self.database.one(QUERIES["queue_behind"], {"session_id": session_id}, _Queue)
+        if queue is None or not queue.waits or queue.running >= self.concurrent_turns:
+            return []  # whoever runs now sees at its end what waits by now
+        params = {"user_id": queue.user_id, "limit": self.concurrent_turns}
+        async with self._turnstiles.of(queue.user_id), self.database.transaction() as held:
+            await held.run(QUERIES["lock_user"], {"lock": USER_LOCK, "user_id": queue.user_id})
+            return await held.all(QUERIES["release_of_user"], params, Ready)

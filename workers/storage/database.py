@@ -54,13 +54,20 @@ class Database:
     Raises psycopg errors: an `OperationalError` means the server is away or busy, and waiting helps.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
-        self.pool = pool
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]], url: str) -> None:
+        self.pool, self._url = pool, url
 
     @classmethod
-    async def open(cls, url: str, *, size: int, name: str, statement_timeout: float = 5.0) -> Database:
-        """Open without waiting for the server."""
-        return cls(await postgres.open_pool(url, size=size, name=name, statement_timeout=statement_timeout))
+    async def open(
+        cls, url: str, *, size: int, name: str, statement_timeout: float = 5.0, wait: float = 3.0
+    ) -> Database:
+        """Open without waiting for the server. Asking for a connection takes `wait` seconds at most."""
+        pool = await postgres.open_pool(url, size=size, name=name, statement_timeout=statement_timeout, wait=wait)
+        return cls(pool, url)
+
+    async def beside(self, *, size: int, name: str, wait: float) -> Database:
+        """Another pool to the same server, where asking for a connection and a statement take `wait` s at most."""
+        return await Database.open(self._url, size=size, name=name, statement_timeout=wait, wait=wait)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Connection]:

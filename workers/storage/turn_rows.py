@@ -36,6 +36,13 @@ class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
     ignored_messages: int = 0
 
 
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that was accepted just now: when, in Unix seconds, and whether it runs or waits."""
+
+    created: int
+    state: TurnState
+
+
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """A turn that is there already."""
 
@@ -56,6 +63,8 @@ class LockedSession(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     personality_id: str | None
+    patience: str
+    """How long the holder may be idle."""
 
 
 class ReleasedRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +72,7 @@ class ReleasedRow(msgspec.Struct, frozen=True, kw_only=True):
 
     turn_id: str
     session_id: str
+    personality_id: str | None
     shard: int
     round: int
     arrival: bytes
@@ -86,6 +96,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     usage: dict[str, Any] | None
     taken_over: bool
     created_at: float
+    stopped: bool = False
+    """Its user said stop: nothing more is to be said."""
 
 
 class ToolsClaimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +111,8 @@ class ToolsClaimed(msgspec.Struct, frozen=True, kw_only=True):
     round: int
     bundle: bytes
     personality_id: str | None
+    stopped: bool = False
+    """Its user said stop: no call may start."""
 
 
 class AskedCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,13 +126,21 @@ class AskedCall(msgspec.Struct, frozen=True, kw_only=True):
     result: str | None
 
 
+class CallStart(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a call may have its effect: not where its turn was `stopped`; `first` where it was not started before."""
+
+    stopped: bool
+    first: bool
+
+
 class Stand(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a turn stands."""
+    """Where a turn stands. `claim_in`: seconds until another may claim it, should its owner stay silent; 0 for now."""
 
     state: str
     round: int
     shard: int
     epoch: int
+    claim_in: float = 0.0
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,10 +155,9 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn has ended; `others_wait` when its session has a queued one."""
+    """A turn has ended."""
 
     session_id: str
-    others_wait: bool
 
 
 class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +173,7 @@ class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
     finish_reasons: list[str] | None
     usage: dict[str, Any] | None
     fault: dict[str, Any] | None
+    round: int = 0
 
     def frame(self) -> Finished | Failed:
         """The frame that tells it. A cancelled turn ended in good order: its text is kept, and marked as stopped."""
@@ -177,6 +199,16 @@ class FailedRow(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     shard: int
     epoch: int
+
+
+class StoppedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that was stopped: ended as `cancelled`, or in the state that its owner has yet to leave."""
+
+    turn_id: str
+    session_id: str
+    shard: int
+    round: int
+    state: str
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,11 +10,13 @@ import msgspec
 from schemas import codec
 from schemas.faults import FaultRecord
 from schemas.openai import Message, ToolCall
+from schemas.replies import Delta
 from schemas.turns import TurnState
-from workers.storage.database import Database
+from workers.storage.database import Connection, Database
 from workers.storage.queries import load
 from workers.storage.turn_rows import (
     AskedCall,
+    CallStart,
     Claimed,
     Ended,
     FailedRow,
@@ -22,12 +24,16 @@ from workers.storage.turn_rows import (
     Partial,
     Reply,
     Stand,
+    StoppedRow,
     ToolsClaimed,
     TurnEnd,
 )
 
 QUERIES = load("turns")
 read_message = msgspec.json.Decoder(Message).decode
+
+STOPPED_BEFORE = "Not called: the user stopped this turn before."
+"""What the model is told of a call that a stop has forestalled."""
 
 
 def _json(value: Any) -> str:
@@ -38,8 +44,16 @@ class _Text(msgspec.Struct):
     message: str
 
 
+class _Owned(msgspec.Struct):
+    turn_id: str
+
+
 class _Session(msgspec.Struct):
     session_id: str
+
+
+class _Turn(msgspec.Struct):
+    turn_id: str
 
 
 class _Count(msgspec.Struct):
@@ -57,6 +71,11 @@ class Turns:
         params = {"turn_id": turn_id, "round": round, "owner": owner}
         return await self.database.one(QUERIES["claim_generation"], params, Claimed)
 
+    async def let_go(self, held: Sequence[tuple[str, int]]) -> None:
+        """Give back turns that their owner leaves unfinished, each by its id and the claim's epoch."""
+        params = {"turn_ids": [turn_id for turn_id, _ in held], "epochs": [epoch for _, epoch in held]}
+        await self.database.run(QUERIES["let_go"], params)
+
     async def stand(self, turn_id: str) -> Stand | None:
         """Where a turn stands."""
         return await self.database.one(QUERIES["turn_state"], {"turn_id": turn_id}, Stand)
@@ -65,20 +84,35 @@ class Turns:
         """How a turn ended, or None where it has not."""
         return await self.database.one(QUERIES["turn_end"], {"turn_id": turn_id}, TurnEnd)
 
+    async def ended_by(self, claimed: Claimed) -> Ended | None:
+        """Whether this claim's owner has ended the turn already: any other's end raises the epoch."""
+        end = await self.end_of(claimed.turn_id)
+        return Ended(session_id=end.session_id) if end is not None and end.epoch == claimed.epoch else None
+
+    async def tools_finished_by(self, claimed: ToolsClaimed) -> bool:
+        """Whether this claim's owner has committed the round's results already."""
+        stand = await self.stand(claimed.turn_id)
+        return stand is not None and (stand.epoch, stand.round) == (claimed.epoch, claimed.round + 1)
+
     async def steps(self, turn_id: str) -> list[Message]:
         """What earlier rounds of this turn said and called."""
         rows = await self.database.all(QUERIES["turn_steps"], {"turn_id": turn_id}, _Text)
         return [read_message(row.message) for row in rows]
 
-    async def keep_partial(self, partials: Sequence[Partial]) -> None:
-        """Store the text so far of several replies; those whose owner changed are left alone."""
+    async def keep_partial(self, partials: Sequence[Partial]) -> set[str]:
+        """Store the text so far of several replies. Says which turns their owners still own; others are left alone."""
         params = {
             "message_ids": [partial.message_id for partial in partials],
             "turn_ids": [partial.turn_id for partial in partials],
             "epochs": [partial.epoch for partial in partials],
             "contents": [partial.text for partial in partials],
         }
-        await self.database.run(QUERIES["keep_partial"], params)
+        return {row.turn_id for row in await self.database.all(QUERIES["keep_partial"], params, _Owned)}
+
+    async def kept_partial(self, message_id: str) -> str | None:
+        """The text so far that was last kept of a reply, or None."""
+        row = await self.database.one(QUERIES["kept_partial"], {"id": message_id}, _Text)
+        return row.message if row else None
 
     async def finish(
         self,
@@ -104,7 +138,7 @@ class Turns:
     async def call_tools(
         self, claimed: Claimed, reply: Reply, message: NewMessage, calls: Sequence[tuple[str, ToolCall]]
     ) -> bool:
-        """Commit a round that asks for tools: the message, and each call under its id."""
+        """Commit a round that asks for tools: what was said, and each call under its id. False also if stopped."""
         params = _reply_params(claimed, reply) | {
             "message_id": message.id,
             "content": _json(message.content),
@@ -125,9 +159,10 @@ class Turns:
         """A round's calls in the model's order."""
         return await self.database.all(QUERIES["asked_calls"], {"turn_id": turn_id, "round": round}, AskedCall)
 
-    async def start_call(self, id: str) -> bool:
-        """Record that the effect is about to happen; False where it was started before."""
-        return bool(await self.database.run(QUERIES["start_call"], {"id": id}))
+    async def start_call(self, claimed: ToolsClaimed, id: str) -> CallStart | None:
+        """Record that the effect is about to happen, unless the turn was stopped. None for an owner no more."""
+        params = {"turn_id": claimed.turn_id, "epoch": claimed.epoch, "id": id}
+        return await self.database.one(QUERIES["start_call"], params, CallStart)
 
     async def end_call(self, id: str, status: str, result: str) -> None:
         """Record what the call answered."""
@@ -144,10 +179,42 @@ class Turns:
         }
         return await self.database.one(QUERIES["finish_tools"], params, _Session) is not None
 
+    async def stop(self, user_id: str, turn_ids: Sequence[str], held: Connection | None = None) -> list[StoppedRow]:
+        """Stop a user's turns, on a connection that is held where that is given. Those that had ended are left out."""
+        params = {"user_id": user_id, "turn_ids": list(turn_ids), "denied": STOPPED_BEFORE}
+        return await (held or self.database).all(QUERIES["stop_turns"], params, StoppedRow)
+
+    async def was_stopped(self, user_id: str, turn_id: str) -> bool:
+        """Whether this is a turn of the user's that a stop has ended."""
+        params = {"user_id": user_id, "turn_id": turn_id}
+        return await self.database.one(QUERIES["stopped_turn"], params, _Turn) is not None
+
+    async def unanswered(self, held: Connection, session_id: str) -> list[str]:
+        """A session's turns that have not ended, oldest first."""
+        rows = await held.all(QUERIES["unanswered_turns"], {"session_id": session_id}, _Turn)
+        return [row.turn_id for row in rows]
+
     async def fail(self, turn_id: str, fault: FaultRecord) -> FailedRow | None:
         """End a turn from outside; None where it had ended."""
         params = {"turn_id": turn_id, "fault": _json(fault)}
         return await self.database.one(QUERIES["fail_turn"], params, FailedRow)
+
+    async def keep_shown(
+        self, turn_id: str, end: TurnEnd, said: Sequence[Delta], messages: Sequence[NewMessage]
+    ) -> None:
+        """Store what readers were shown of a failed turn, up to `end`'s measure, where it is not stored."""
+        params = {
+            "turn_id": turn_id,
+            "epoch": end.epoch,
+            "said": codec.encode(said),
+            "shown_index": end.shown_index,
+            "shown_length": end.shown_length,
+            "shown_digest": end.shown_digest,
+            "message_ids": [message.id for message in messages],
+            "contents": [_json(message.content) for message in messages],
+            "metadata": [_json(message.metadata) for message in messages],
+        }
+        await self.database.run(QUERIES["keep_shown"], params)
 
     async def count_failure(self, turn_id: str) -> int:
         """How many tries have failed for a reason of the turn's own, this one included; 0 for an unknown turn."""

@@ -25,8 +25,13 @@ class RepliedTurn(msgspec.Struct, frozen=True, kw_only=True):
     personality_id: str | None
     model: str
     created: int
+    ignored_messages: int
     reply: list[bytes]
     end: TurnEnd
+
+
+class _Now(msgspec.Struct):
+    now: float
 
 
 class TurnsRead:
@@ -43,9 +48,11 @@ class TurnsRead:
         """The turn of a stored reply; None as well where its session was deleted."""
         return await self._database.one(QUERIES["get_replied_turn"], {"user_id": user_id, "turn_id": turn_id}, _replied)
 
-    async def ping(self) -> None:
-        """Ask the database for a sign of life."""
-        await self._database.run(QUERIES["ping"], {})
+    async def ping(self) -> float:
+        """Ask the database for a sign of life: its time, in Unix seconds."""
+        row = await self._database.one(QUERIES["ping"], {}, _Now)
+        assert row is not None
+        return row.now
 
 
 def _turn(*, created_at: datetime, finished_at: datetime | None, usage: Any, fault: Any, **columns: Any) -> Turn:
@@ -59,10 +66,23 @@ def _turn(*, created_at: datetime, finished_at: datetime | None, usage: Any, fau
 
 
 def _replied(
-    *, turn_id: str, personality_id: str | None, model: str, created: int, reply: list[bytes], **end: Any
+    *,
+    turn_id: str,
+    personality_id: str | None,
+    model: str,
+    created: int,
+    ignored_messages: int,
+    reply: list[bytes],
+    **end: Any,
 ) -> RepliedTurn:
     return RepliedTurn(
-        turn_id=turn_id, personality_id=personality_id, model=model, created=created, reply=reply, end=TurnEnd(**end)
+        turn_id=turn_id,
+        personality_id=personality_id,
+        model=model,
+        created=created,
+        ignored_messages=ignored_messages,
+        reply=reply,
+        end=TurnEnd(**end),
     )
 
 

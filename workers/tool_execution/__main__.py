@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from ops.runtime import process
 from schemas.streams import TOOL_EXECUTION
 from schemas.turns import TurnToolsCalled
-from workers.engines.tools.shelf import ToolShelf
+from workers.engines.tools.shelf import standard_shelf
 from workers.stage import Stage
 from workers.tool_execution.calls import CallRunner
 from workers.tool_execution.handlers import ToolExecution
@@ -20,7 +21,8 @@ SLOTS = 64
 async def main(stopping: asyncio.Event) -> None:
     """Wire the stage and serve."""
     stage = await Stage.open(TOOL_EXECUTION.stage)
-    runner = CallRunner(stage.turns, ToolShelf(), stage.config.tools.call_timeout)
+    shelf = standard_shelf(stage.config.app.environment, os.environ)
+    runner = CallRunner(stage.turns, shelf, stage.config.tools.call_timeout)
     stage.on(TOOL_EXECUTION, TurnToolsCalled, ToolExecution(stage, runner).on_tools_called, slots=SLOTS)
     await stage.serve(stopping)
 

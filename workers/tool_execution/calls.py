@@ -9,16 +9,19 @@ import msgspec
 import structlog
 
 from ops.runtime import metrics
+from workers.delivery import Fenced
 from workers.engines.tools.port import RunnableTool, ToolFailed
 from workers.engines.tools.shelf import ToolShelf
 from workers.insisting import insist
-from workers.storage.turn_rows import AskedCall
-from workers.storage.turns import Turns
+from workers.stops import Stopped, unless
+from workers.storage.turn_rows import AskedCall, ToolsClaimed
+from workers.storage.turns import STOPPED_BEFORE, Turns
 
 log = structlog.get_logger()
 
 UNKNOWN_TOOL = "There is no tool of that name. Answer without it, or use one that you were given."
 UNKNOWN_OUTCOME = "It is not known whether this call took effect: its worker was lost. Do not repeat it blindly."
+BROKEN_OFF = "It is not known whether this call took effect: the user stopped this turn while it ran."
 
 
 class CallRunner:
@@ -27,33 +30,45 @@ class CallRunner:
     def __init__(self, turns: Turns, shelf: ToolShelf, timeout: float) -> None:
         self._turns, self._shelf, self._timeout = turns, shelf, timeout
 
-    async def run(self, call: AskedCall, allowed: frozenset[str]) -> str:
-        """What the model is told. A call that is recorded as done is not run again."""
+    async def run(self, claimed: ToolsClaimed, call: AskedCall, allowed: frozenset[str], stop: asyncio.Event) -> str:
+        """What the model is told. A call that is recorded as done is not run again; once the turn is stopped none
+        begins, and one that runs is broken off.
+
+        Raises Fenced where the turn has another owner.
+        """
         if call.result is not None:
             return call.result
         tool = self._shelf.get(call.name) if call.name in allowed else None
         if tool is None:
             return await self._record(call, "denied", UNKNOWN_TOOL)
-        first = await self._turns.start_call(call.id)
-        if not first and not tool.idempotent:
-            return await self._record(call, "unknown", UNKNOWN_OUTCOME)
+        start = await self._turns.start_call(claimed, call.id)
+        if start is None:
+            raise Fenced
+        if start.stopped and call.status == "asked":
+            return await self._record(call, "denied", STOPPED_BEFORE)
+        if start.stopped or not (start.first or tool.idempotent):
+            return await self._record(call, "unknown", BROKEN_OFF if start.stopped else UNKNOWN_OUTCOME)
         began = time.monotonic()
-        status, answer = await self._attempt(tool, call)
+        status, answer = await self._attempt(tool, call, stop)
         metrics.tool_ran(call.name, time.monotonic() - began)
         return await self._record(call, status, answer)
 
-    async def _attempt(self, tool: RunnableTool, call: AskedCall) -> tuple[str, str]:
+    async def _attempt(self, tool: RunnableTool, call: AskedCall, stop: asyncio.Event) -> tuple[str, str]:
         try:
             arguments = msgspec.json.decode(call.arguments or "{}", type=dict)
-            async with asyncio.timeout(self._timeout):
-                return "done", await tool.run(arguments)
+            async with unless(stop), asyncio.timeout(self._timeout):
+                return "done", await tool.run(arguments, call.id)
         except msgspec.DecodeError:
             return "failed", "The arguments are not a JSON object."
+        except Stopped:
+            return "unknown", BROKEN_OFF
         except ToolFailed as failure:
             return "failed", str(failure)
         except TimeoutError:
             return "failed", f"The tool did not answer within {self._timeout:g} seconds."
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
             log.error("tool_broke", tool=call.name, error=type(error).__name__)
             return "failed", "The tool broke. Answer without it."
 

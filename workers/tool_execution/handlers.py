@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 
 import structlog
 
+from ops.runtime.bus import BusUnavailable
 from schemas import codec, subjects
 from schemas.context import ContextBundle
 from schemas.ids import part_of
 from schemas.replies import Progress
 from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
-from workers.delivery import Fenced, Later
+from workers.delivery import CLAIM_AFTER, Fenced, Later
 from workers.insisting import insist
 from workers.stage import Stage
 from workers.storage.turn_rows import AskedCall, ToolsClaimed
@@ -28,32 +31,44 @@ class ToolExecution:
 
     async def on_tools_called(self, event: TurnToolsCalled) -> None:
         """Claim the round's calls, run them, commit the results, and open the next round."""
-        claimed = await self.turns.claim_tools(event.turn_id, event.round, self.stage.worker_id)
-        if claimed is None:
-            await self._not_ours(event)
-            return
+        with self.stage.stops.of(event.turn_id) as stop:
+            claimed = await self.turns.claim_tools(event.turn_id, event.round, self.stage.worker_id)
+            if claimed is None:
+                await self._not_ours(event)
+                return
+            async with self.stage.holding(claimed.turn_id, claimed.epoch):
+                await self._call(claimed, stop)
+
+    async def _call(self, claimed: ToolsClaimed, stop: asyncio.Event) -> None:
         bundle = codec.decode(claimed.bundle, ContextBundle)
         allowed = frozenset(tool.function.name for tool in bundle.tools)
-        calls = await self.turns.asked_calls(event.turn_id, event.round)
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._run(claimed, call, allowed)) for call in calls]
+        calls = await self.turns.asked_calls(claimed.turn_id, claimed.round)
+        # One that fails must not cancel the others in the middle of their effects.
+        answers = await asyncio.gather(
+            *(self._run(claimed, call, allowed, stop) for call in calls), return_exceptions=True
+        )
         results = [
-            (part_of(claimed.turn_id, "result", claimed.round, position), call.call_id, task.result())
-            for position, (call, task) in enumerate(zip(calls, running, strict=True))
+            (part_of(claimed.turn_id, "result", claimed.round, position), call.call_id, answer)
+            for position, (call, answer) in enumerate(zip(calls, told(answers), strict=True))
         ]
-        if not await insist(lambda: self.turns.finish_tools(claimed, results)):
+        finished = await insist(
+            lambda: self.turns.finish_tools(claimed, results), lambda: self.turns.tools_finished_by(claimed)
+        )
+        if not finished:
             raise Fenced
-        await self._say_prepared(event.turn_id, claimed.shard, event.round + 1)
+        await self._say_prepared(claimed.turn_id, claimed.shard, claimed.round + 1)
 
-    async def _run(self, claimed: ToolsClaimed, call: AskedCall, allowed: frozenset[str]) -> str:
+    async def _run(self, claimed: ToolsClaimed, call: AskedCall, allowed: frozenset[str], stop: asyncio.Event) -> str:
         await self._show(claimed, call, "running")
-        answer = await self.runner.run(call, allowed)
+        answer = await self.runner.run(claimed, call, allowed, stop)
         await self._show(claimed, call, "done")
         return answer
 
     async def _show(self, claimed: ToolsClaimed, call: AskedCall, state: str) -> None:
+        """Best effort: a reader that misses it misses no word of the reply."""
         frame = Progress(claimed.epoch, call.name, call.call_id, state)
-        await self.bus.publish(subjects.reply(claimed.shard, claimed.turn_id), codec.encode(frame))
+        with contextlib.suppress(BusUnavailable):
+            await self.bus.publish(subjects.reply(claimed.shard, claimed.turn_id), codec.encode(frame))
 
     async def _say_prepared(self, turn_id: str, shard: int, round: int) -> None:
         event = codec.encode(TurnPrepared(turn_id=turn_id, round=round))
@@ -65,6 +80,16 @@ class ToolExecution:
         if stand is None:
             log.error("turn_unknown")
         elif stand.state == TurnState.CALLING_TOOLS and stand.round == event.round:
-            raise Later(self.stage.config.storage.lease / 2)
+            raise Later(stand.claim_in + CLAIM_AFTER)
         elif stand.state == TurnState.PREPARED and stand.round == event.round + 1:
             await self._say_prepared(event.turn_id, stand.shard, stand.round)
+
+
+def told(answers: Sequence[str | BaseException]) -> list[str]:
+    """What every call answered. Raises Fenced, or what went wrong, once all of them are over."""
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
+    if any(isinstance(failure, Fenced) for failure in failures):
+        raise Fenced
+    if failures:
+        raise BaseExceptionGroup("calls of tools", failures)
+    return [answer for answer in answers if isinstance(answer, str)]

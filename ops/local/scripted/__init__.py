@@ -30,6 +30,7 @@ are short for `gap-ms` and `ttft-ms`. Marks are not part of the message: the rep
 | split-utf8     | 0       | 1: every token with a multi-byte character arrives in two parts, cut inside the character |
 | usage          | normal  | `none`: never reports usage |
 | seam           | none    | how a reply asked to continue begins, see below |
+| vary           | 0       | 1: with `tokens`, other words for each request, as a real model has; going on included |
 
 `call` calls those tools that the request declares, as long as no result follows the last user message. Arguments are
 sent as written, broken ones too; where there are none they are made from the tool's schema.

@@ -105,8 +105,9 @@ class App:
         conversation = Conversation(request)
         wished = self._controls(exchange, conversation.marked_question, conversation.question)
         _check_model(request.model)
-        reply = content.plan(request, conversation, wished)
         identity = f"chatcmpl-{self._run}{next(self._ids):08x}"
+        conversation.salt = identity if wished.vary else ""
+        reply = content.plan(request, conversation, wished)
         created, usage = int(time.time()), wished.usage != "none"
         top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
         if not request.stream:

@@ -39,6 +39,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid
     split_utf8: bool = False
     usage: Literal["normal", "none"] = "normal"
     seam: Seam = "none"
+    vary: bool = False
 
     @property
     def fail_status(self) -> int | None:

@@ -18,10 +18,14 @@ def text_of(message: Message) -> str:
 
 
 class Conversation:
-    """The messages that a reply is a function of, and the part of that reply already said."""
+    """The messages that a reply is a function of, and the part of that reply already said.
+
+    `salt` is what makes the replies to the same messages differ, where they are to.
+    """
 
     def __init__(self, request: ChatRequest) -> None:
         self.continued = False
+        self.salt = ""
         self.prefix = ""
         self.messages: Sequence[Message] = request.messages
         last = request.messages[-1]
@@ -74,9 +78,9 @@ class Conversation:
         return sum(part.type == "image_url" for part in content) if isinstance(content, list) else 0
 
     def seed(self, purpose: str) -> int:
-        """A 32-bit number that is the same for the same messages and purpose."""
+        """A 32-bit number that is the same for the same messages, purpose and salt."""
         digest = self._digest.copy()
-        digest.update(purpose.encode())
+        digest.update(f"{purpose}{self.salt}".encode())
         return int.from_bytes(digest.digest())
 
     @cached_property

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from ops.commands.keys import CannotRun, find_addresses, main
+from ops.commands._servers import CannotRun, find_addresses
+from ops.commands.keys import main
 from ops.runtime.bus import Bus
 from schemas import codec, subjects
 from schemas.ids import new_id

@@ -35,10 +35,10 @@ class Up:
         self.data = data
         self.words = ""
 
-    async def until(self, words: str) -> None:
+    async def until(self, words: str, times: int = 1) -> None:
         assert self._process.stdout is not None
         async with asyncio.timeout(2 * LIMIT):
-            while words not in self.words:
+            while self.words.count(words) < times:
                 line = await self._process.stdout.readline()
                 assert line, f"it ended without saying {words!r}:\n{self.words}"
                 self.words += line.decode()
@@ -211,3 +211,33 @@ async def test_a_wrong_procfile_or_pool_is_named_before_anything_starts(start: S
     assert await up.end() == 1
     assert "no process 'genration'" in up.words
     assert marks_in(folder / "marks") == []
+
+
+async def test_two_gateways_share_the_port_and_one_is_restarted_while_the_other_serves(start: Start) -> None:
+    port = free_port()
+    others = {"DATABASE_URL": "postgresql://elsewhere", "OPENAI_BASE_URL": "http://x"}
+    up = await start("gateway: python -m gateway\n", PORT=str(port), COZY_POOLS="gateway=2", **others)
+    await up.until("Stop: Ctrl-C")
+    first, second = up.listed()["gateway"], up.listed()["gateway.2"]
+    assert first["url"] == second["url"] == f"http://127.0.0.1:{port}"
+    assert first["health_url"] != second["health_url"]
+    for listed in (first, second):
+        os.kill(listed["pid"], signal.SIGTERM)
+        answers = 0
+        while up.listed()[listed["name"]]["pid"] == listed["pid"]:
+            assert all(await asyncio.gather(*(answers_200(f"{listed['url']}/livez") for _ in range(20))))
+            answers += 20
+        assert answers
+        await up.until(f"{listed['name']} started", times=2)
+        while not await answers_200(f"{listed['health_url']}/readyz"):
+            assert await answers_200(f"{listed['url']}/livez")
+    assert await up.end(signal.SIGTERM) == 0
+
+
+async def test_a_data_folder_of_another_user_is_named(start: Start, folder: Path) -> None:
+    (folder / "data" / "logs").mkdir(parents=True)
+    if os.geteuid() == 0:
+        os.chown(folder / "data" / "logs", 65534, 65534)
+        up = await start(line(folder, "gateway"), **WITHOUT_SERVERS)
+        assert await up.end() == 1
+        assert "is the data folder of user nobody, and you are root" in up.words

@@ -1,12 +1,13 @@
 """ops/local/files.py."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ops.local.files import FileLock, InUse, make_folder, write_private
+from ops.local.files import FileLock, InUse, NotOurs, make_folder, refuse_another_users, user_name, write_private
 
 HOLD = """
 import sys; from pathlib import Path; from ops.local.files import FileLock
@@ -47,3 +48,20 @@ def test_a_lock_ends_with_its_killed_holder(tmp_path: Path) -> None:
             FileLock(path)
         holder.kill()
     FileLock(path).release()
+
+
+def test_a_data_folder_of_our_own_and_a_fresh_one_are_let_be(tmp_path: Path) -> None:
+    refuse_another_users(tmp_path)
+    write_private(tmp_path / "nats.password", "x")
+    refuse_another_users(tmp_path)
+
+
+@pytest.mark.parametrize("made", ["nats.password", "logs"])
+def test_a_data_folder_that_another_user_has_started_on_is_refused(
+    tmp_path: Path, made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / made).mkdir()
+    ours = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(NotOurs, match=rf"folder of user {user_name(ours)}, and you are 54321: .*DATA_DIR"):
+        refuse_another_users(tmp_path)

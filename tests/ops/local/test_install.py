@@ -67,3 +67,33 @@ def test_a_missing_ensurepip_is_named_with_the_package_that_brings_it(
     words = capsys.readouterr().err
     assert "apt install python3-venv" in words
     assert f"python{sys.version_info[0]}.{sys.version_info[1]}-venv" in words
+
+
+def another_python(project: Path, said: str) -> None:
+    """Let the virtual environment be of the Python that says so of itself."""
+    python = project / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\ncase "$2" in *base_prefix*) echo "{said}";; esac\n')
+
+
+def test_a_python_that_was_named_takes_the_place_of_another(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[Path] = []
+
+    def make() -> bool:
+        made.append(project)
+        return True
+
+    monkeypatch.setattr(install, "PROJECT", project)
+    monkeypatch.setattr(install, "VENV", project / ".venv")
+    monkeypatch.setattr(install, "VENV_PYTHON", project / ".venv" / "bin" / "python")
+    monkeypatch.setattr(install, "_make_venv", make)
+    another_python(project, "(3, 11, 0) /elsewhere")
+    assert install.main("requirements.txt") == 0
+    assert made == [], "nobody had named one"
+    assert install.main("requirements.txt", "--chosen") == 0
+    assert made == [project]
+    assert "another Python" in capsys.readouterr().out
+    another_python(project, f"{tuple(sys.version_info[:3])} {sys.base_prefix}")
+    assert install.main("requirements.txt", "--chosen") == 0
+    assert made == [project]

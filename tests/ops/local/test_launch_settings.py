@@ -1,5 +1,6 @@
 """ops/local/launch_settings.py, and the words it leads to."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,19 @@ def test_each_variable_is_heard() -> None:
     assert (settings.port, settings.data_folder, settings.app_env) == (8001, Path.cwd() / "here", "production")
     assert (settings.nats_url, settings.database_url, settings.has_model) == ("nats://n", "postgresql://d", True)
     assert settings.pools == {"generation": 3, "gateway": 2}
+
+
+def test_several_gateways_share_the_port_unless_told_otherwise() -> None:
+    assert not read_settings({}).share_port
+    assert read_settings({"COZY_POOLS": "gateway=2"}).share_port
+    assert not read_settings({"COZY_POOLS": "gateway=2", "COZY_API__REUSE_PORT": "false"}).share_port
+
+
+def test_several_gateways_have_ports_of_their_own_where_the_system_cannot_share_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    assert not read_settings({"COZY_POOLS": "gateway=2"}).share_port
 
 
 @pytest.mark.parametrize(

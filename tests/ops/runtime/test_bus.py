@@ -12,7 +12,7 @@ from nats.js.api import StreamConfig
 from structlog.testing import capture_logs
 
 from ops.local.embedded_nats import EmbeddedNats
-from ops.runtime.bus import Bus, BusUnavailable
+from ops.runtime.bus import Bus, BusUnavailable, TooLarge
 from tests.outages import cut_off
 
 STREAM = "TEST_bus"
@@ -253,6 +253,15 @@ async def test_who_leaves_while_the_server_is_away_leaves_all_the_same(server: E
     await own.publish("test.late", b"x")
     async with asyncio.timeout(10):
         await own.close()
+
+
+async def test_what_is_above_the_server_s_limit_is_refused_at_once(own: Bus) -> None:
+    """It is no outage: waiting, and another try, would change nothing."""
+    large = bytes(own.client.max_payload + 1)
+    async with asyncio.timeout(1):
+        for sent in (own.publish("t", large), own.ask("t", large, 5), own.store("t", large, msg_id=None)):
+            with pytest.raises(TooLarge):
+                await sent
 
 
 LOST_FOR_GOOD = """

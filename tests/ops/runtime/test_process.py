@@ -22,9 +22,9 @@ RETURNS = "    return None\n"
 LOOP = "    print(type(asyncio.get_running_loop()).__module__)\n"
 
 
-async def started(body: str) -> asyncio.subprocess.Process:
+async def started(body: str, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", f"{PRELUDE}{body}\nsys.exit(process.run(main))"),
+        *(sys.executable, "-c", f"{PRELUDE}{body}\nsys.exit(process.run(main))", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -64,3 +64,15 @@ async def test_a_process_that_is_done_ends() -> None:
 
 async def test_it_runs_on_the_fast_loop() -> None:
     assert "uvloop" in (await ended(await started(LOOP)))[1]
+
+
+async def test_a_process_asked_for_help_says_how_it_is_configured_and_does_not_start() -> None:
+    status, out, err = await ended(await started(BREAKS, "--help"))
+    assert (status, err) == (0, "")
+    assert "takes no arguments" in out
+
+
+async def test_a_process_refuses_arguments_and_does_not_start() -> None:
+    status, out, err = await ended(await started(BREAKS, "--port", "9000"))
+    assert (status, out) == (64, "")
+    assert "unknown arguments: --port 9000" in err

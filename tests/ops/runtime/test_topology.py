@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -14,9 +14,21 @@ from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType
 from ops.local.embedded_nats import EmbeddedNats
 from ops.runtime import topology
 from ops.runtime.bus import Bus
-from ops.runtime.topology import consumer_config, ensure, stream_config
-from schemas.streams import CONSUMERS, DEAD_LETTERS, MAX_ACK_PENDING, REPLIES, STREAMS, TURNS, ConsumerSpec
+from ops.runtime.topology import consumer_config, ensure, restore, stream_config
+from schemas import subjects
+from schemas.streams import (
+    CONSUMERS,
+    DEAD_LETTERS,
+    GENERATION,
+    MAX_ACK_PENDING,
+    REPLIES,
+    STREAMS,
+    TURNS,
+    ConsumerSpec,
+)
 
+NOTHING_DELIVERED = 8
+"""Bytes of a consumer's state that has delivered nothing."""
 NAMES = [stream.name for stream in STREAMS]
 
 
@@ -56,6 +68,26 @@ async def test_on_an_empty_server_everything_is_made(empty: Bus) -> None:
     assert {consumer.config.ack_wait for consumer in consumers} == {7}
 
 
+async def test_what_is_missing_is_made_again_and_what_is_there_is_left_as_it_is(empty: Bus) -> None:
+    await ensure(empty, lease=7)
+    jetstream = jetstream_of(empty)
+    await jetstream.delete_stream(REPLIES.name)
+    await jetstream.delete_consumer(TURNS.name, CONSUMERS[1].stage)
+    await empty.store("turn.requested.0", b"kept", msg_id=None)
+    assert await restore(empty, lease=9) == [REPLIES.name, CONSUMERS[1].stage]
+    assert await names_on(empty) == sorted(NAMES)
+    waits = {each.name: each.config.ack_wait for each in await jetstream.consumers_info(TURNS.name)}
+    assert waits == {spec.stage: 9 if spec is CONSUMERS[1] else 7 for spec in CONSUMERS}
+    assert (await jetstream.stream_info(TURNS.name)).state.messages == 1
+    assert await restore(empty, lease=9) == []
+
+
+async def test_an_empty_server_gets_everything_whoever_comes_first(empty: Bus) -> None:
+    await asyncio.gather(*(restore(empty, lease=7) for _ in range(4)))
+    assert await names_on(empty) == sorted(NAMES)
+    assert await restore(empty, lease=7) == []
+
+
 async def test_twice_changes_nothing(empty: Bus) -> None:
     await ensure(empty, lease=7)
     jetstream = jetstream_of(empty)
@@ -88,6 +120,69 @@ async def test_work_that_waits_is_not_lost_when_the_lease_changes(empty: Bus) ->
     await ensure(empty, lease=9)
     info = await jetstream_of(empty).consumer_info(TURNS.name, "memory_writeback")
     assert info.num_pending == 1
+
+
+@pytest.mark.parametrize("mend", [ensure, restore])
+async def test_a_work_queue_whose_consumers_a_power_cut_left_in_pieces_is_made_anew(
+    tmp_path: Path, mend: Callable[..., Awaitable[list[str]]]
+) -> None:
+    server = EmbeddedNats(tmp_path)
+    await server.start()
+    bus = await Bus.connect(server.url, "topology")
+    await ensure(bus, lease=3)
+    await bus.close()
+    await server.kill()
+    for part in (tmp_path / "nats").rglob(f"{TURNS.name}/obs/*/*"):
+        # What ext4 keeps of a file that was not synced: nothing, or zeros.
+        part.write_bytes(b"" if part.name.startswith("meta") else bytes(64))
+    await server.start()
+    bus = await Bus.connect(server.url, "topology")
+    try:
+        assert TURNS.name in await mend(bus, lease=3)
+        assert len(await bus.client.jetstream().consumers_info(TURNS.name)) == len(CONSUMERS)
+    finally:
+        await bus.close()
+        await server.stop()
+
+
+@pytest.mark.parametrize("mend", [ensure, restore])
+async def test_consumers_that_are_ahead_of_what_a_power_cut_left_of_their_stream_begin_anew(
+    tmp_path: Path, mend: Callable[..., Awaitable[list[str]]]
+) -> None:
+    server = EmbeddedNats(tmp_path)
+    await server.start()
+    bus = await Bus.connect(server.url, "topology")
+    await ensure(bus, lease=3)
+    prepared = subjects.turn_event(subjects.TURN_PREPARED, 0)
+    for _ in range(3):
+        await bus.store(prepared, b"work", msg_id=None)
+    await taken(bus, GENERATION)
+    (state,) = (tmp_path / "nats").rglob(f"{TURNS.name}/obs/{GENERATION.stage}/o.dat")
+    async with asyncio.timeout(10):
+        while state.stat().st_size <= NOTHING_DELIVERED:  # noqa: ASYNC110 - a file rings no bell
+            await asyncio.sleep(0.05)
+    await bus.close()
+    await server.kill()
+    for part in (tmp_path / "nats").rglob(f"{TURNS.name}/**/*"):
+        if part.parent.name == "msgs" or (part.parent.parent.name == "obs" and part.name.startswith("meta")):
+            part.write_bytes(b"")
+    await server.start()
+    bus = await Bus.connect(server.url, "topology")
+    try:
+        await mend(bus, lease=3)
+        await bus.store(prepared, b"work", msg_id=None)
+        assert await taken(bus, GENERATION) == [prepared]
+    finally:
+        await bus.close()
+        await server.stop()
+
+
+async def taken(bus: Bus, spec: ConsumerSpec) -> list[str]:
+    """The subjects of what a stage is given now; one of them is acknowledged."""
+    pulling = await bus.client.jetstream().pull_subscribe_bind(spec.stage, TURNS.name)
+    messages = await pulling.fetch(10, timeout=1)
+    await messages[0].ack_sync()
+    return [message.subject for message in messages]
 
 
 def test_turns_are_a_queue_that_refuses_when_full_and_replies_a_log_that_forgets() -> None:

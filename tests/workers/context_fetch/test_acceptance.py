@@ -8,58 +8,38 @@ from typing import Any
 import msgspec
 import pytest
 
+from ops.runtime.bus import Bus
 from ops.runtime.config import Config
 from schemas import codec
 from schemas.context import ContextBundle
-from schemas.faults import IdempotencyMismatch, InvalidValue, ModelNotFound, NotFound, SessionBusy
+from schemas.faults import (
+    EngineTimeout,
+    IdempotencyMismatch,
+    InvalidValue,
+    ModelNotFound,
+    NotFound,
+)
 from schemas.ids import new_id, part_of
-from schemas.openai import AssistantMessage, SystemMessage, ToolMessage, UserMessage
+from schemas.openai import AssistantMessage, ToolMessage
 from schemas.subjects import shard_of
-from schemas.turns import TurnRequested, TurnState
+from schemas.turns import TurnState
 from tests.workers.asked import OWNER, asked, calls_of, chat, claimed, column, finish, reply
-from tests.workers.storage.rows import add_session, add_user
+from tests.workers.context_fetch.accepting import (
+    A1,
+    HOUSE,
+    SHARDS,
+    U1,
+    U2,
+    acceptance_with,
+    bundle_of,
+    count,
+    in_session,
+    turns_of,
+)
+from tests.workers.storage.rows import add_user
 from workers.context_fetch.acceptance import Acceptance
-from workers.engines.tools.shelf import ToolShelf
-from workers.storage.arrivals import Arrivals
 from workers.storage.turn_rows import NewMessage
 from workers.storage.turns import Turns
-
-SHARDS = 4
-HOUSE, U1, A1, U2 = (
-    SystemMessage(content="Be brief."),
-    UserMessage(content="one"),
-    AssistantMessage(content="yes"),
-    UserMessage(content="two"),
-)
-
-
-@pytest.fixture
-def acceptance(turns: Turns, config: Config) -> Acceptance:
-    sharded = msgspec.structs.replace(config, storage=msgspec.structs.replace(config.storage, shards=SHARDS))
-    return Acceptance(Arrivals(turns.database), sharded, ToolShelf())
-
-
-@pytest.fixture
-async def session_id(turns: Turns, user_id: str) -> str:
-    return await add_session(turns.database, user_id, personality_id="tutor")
-
-
-def in_session(user_id: str, session_id: str, words: Any = "Hi", **options: Any) -> TurnRequested:
-    """A turn asked for in a session."""
-    return asked(user_id, chat(words, cozy={"session_id": session_id, **options}))
-
-
-def turns_of(acceptance: Acceptance) -> Turns:
-    return Turns(acceptance.arrivals.database)
-
-
-async def bundle_of(turns: Turns, turn_id: str) -> ContextBundle:
-    held = await claimed(turns, turn_id)
-    return codec.decode(held.bundle, ContextBundle)
-
-
-async def count(turns: Turns, table: str) -> int:
-    return int((await column(turns.database, f"SELECT count(*) AS value FROM {table}"))[0])
 
 
 async def test_a_turn_alone_is_prepared_at_once_in_a_hidden_session(acceptance: Acceptance, user_id: str) -> None:
@@ -92,9 +72,11 @@ async def test_a_turn_in_a_free_session_knows_what_was_said_there(
     assert [tool.function.name for tool in bundle.tools] == ["clock"]
 
 
-async def test_a_history_is_cut_to_its_limits(turns: Turns, config: Config, user_id: str, session_id: str) -> None:
+async def test_a_history_is_cut_to_its_limits(
+    turns: Turns, bus: Bus, config: Config, user_id: str, session_id: str
+) -> None:
     context = msgspec.structs.replace(config.context, history_messages=3)
-    acceptance = Acceptance(Arrivals(turns.database), msgspec.structs.replace(config, context=context), ToolShelf())
+    acceptance = acceptance_with(turns, bus, msgspec.structs.replace(config, context=context))
     for words in ("1", "2", "3"):
         arrival = in_session(user_id, session_id, words)
         await acceptance.accept(arrival)
@@ -105,56 +87,17 @@ async def test_a_history_is_cut_to_its_limits(turns: Turns, config: Config, user
     assert said == ["2", "re 2", "3"]
 
 
-async def test_a_message_to_a_busy_session_waits(acceptance: Acceptance, user_id: str, session_id: str) -> None:
-    await acceptance.accept(in_session(user_id, session_id))
-    for _ in range(2):
-        _, state = await acceptance.accept(in_session(user_id, session_id))
-        assert state is TurnState.QUEUED
-
-
-async def test_a_message_that_must_not_wait_is_refused_by_a_busy_session(
+async def test_a_retry_in_a_session_is_led_to_its_turn_even_where_that_failed(
     acceptance: Acceptance, user_id: str, session_id: str
 ) -> None:
-    await acceptance.accept(in_session(user_id, session_id))
-    with pytest.raises(SessionBusy):
-        await acceptance.accept(in_session(user_id, session_id, on_busy="reject"))
-    assert (await count(turns_of(acceptance), "turns"), await count(turns_of(acceptance), "messages")) == (1, 1)
-
-
-async def test_a_free_session_takes_a_message_that_must_not_wait(
-    acceptance: Acceptance, user_id: str, session_id: str
-) -> None:
-    _, state = await acceptance.accept(in_session(user_id, session_id, on_busy="reject"))
-    assert state is TurnState.PREPARED
-
-
-async def test_of_many_messages_at_once_one_runs_and_the_others_wait(
-    acceptance: Acceptance, user_id: str, turns: Turns
-) -> None:
-    for _ in range(5):
-        session_id = await add_session(turns.database, user_id)
-        arrivals = [in_session(user_id, session_id) for _ in range(4)]
-        states = [state for _, state in await asyncio.gather(*map(acceptance.accept, arrivals))]
-        assert sorted(states) == [TurnState.PREPARED, *[TurnState.QUEUED] * 3]
-
-
-async def test_an_end_and_an_arrival_at_once_leave_nobody_waiting_for_nothing(
-    acceptance: Acceptance, user_id: str, turns: Turns
-) -> None:
-    """Whoever comes second sees the other: the arrival runs at once, or the end says that others wait."""
-    for _ in range(10):
-        session_id = await add_session(turns.database, user_id)
-        first, second = in_session(user_id, session_id), in_session(user_id, session_id)
-        await acceptance.accept(first)
-        held = await claimed(turns, first.turn_id)
-        (_, state), ended = await asyncio.gather(
-            acceptance.accept(second), turns.finish(held, TurnState.COMPLETED, reply("x"), [])
-        )
-        assert ended is not None
-        if state is TurnState.QUEUED:
-            ready = await Arrivals(turns.database).release_next(session_id)
-            assert ready is not None
-            assert ready.turn_id == second.turn_id
+    """A second one would say the same thing twice in one conversation."""
+    first = in_session(user_id, session_id)
+    await acceptance.accept(first)
+    await turns_of(acceptance).fail(first.turn_id, EngineTimeout().record)
+    again = in_session(user_id, session_id)
+    again = msgspec.structs.replace(again, fingerprint=first.fingerprint, retried=True)
+    verdict, state = await acceptance.accept(again)
+    assert (verdict.turn_id, state) == (first.turn_id, TurnState.FAILED)
 
 
 async def test_a_turn_that_comes_again_is_the_same_turn(acceptance: Acceptance, user_id: str) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 import pytest
 
+from ops.runtime import metrics
 from ops.runtime.bus import Bus
 from ops.runtime.config import Config
 from ops.runtime.personalities import PersonalitySet
 from schemas import codec, subjects
 from schemas.context import ContextBundle
-from schemas.faults import EngineTimeout, ModelNotFound
+from schemas.faults import EngineTimeout, ModelNotFound, StorageUnavailable
 from schemas.ids import new_id
-from schemas.openai import AssistantMessage, UserMessage
+from schemas.openai import AssistantMessage, Message, UserMessage
 from schemas.replies import Failed
 from schemas.turns import Accepted, Refused, TurnPrepared, TurnReleased, TurnRequested, TurnState, Verdict
 from tests.workers.asked import asked, chat, claimed, column, finish
@@ -24,13 +26,16 @@ from workers.context_fetch.acceptance import Acceptance
 from workers.context_fetch.handlers import ContextFetch
 from workers.endings import Endings
 from workers.engines.tools.shelf import ToolShelf
+from workers.stopping import Stopping
 from workers.storage.arrivals import Arrivals
 from workers.storage.turns import Turns
 
 
 def door_with(config: Config, bus: Bus, turns: Turns) -> ContextFetch:
-    arrivals = Arrivals(turns.database)
-    return ContextFetch(Acceptance(arrivals, config, ToolShelf()), turns, Endings(turns, arrivals, bus), bus)
+    arrivals = Arrivals(turns.database, config.security.concurrent_turns)
+    endings = Endings(turns, arrivals, bus)
+    acceptance = Acceptance(arrivals, Stopping(turns, endings, bus), config, ToolShelf())
+    return ContextFetch(acceptance, turns, endings, bus)
 
 
 @pytest.fixture
@@ -62,6 +67,15 @@ async def released(bus: Bus) -> list[str]:
     return [event.turn_id for event in await events(bus, subjects.TURN_REQUESTED, TurnReleased)]
 
 
+def late(arrival: TurnRequested) -> TurnRequested:
+    """The same turn once its time is over."""
+    return msgspec.structs.replace(arrival, expires_at=time.time() - 0.1)
+
+
+def counted_turns() -> float:
+    return float(metrics.TURNS.labels("accepted")._value.get())
+
+
 def to(session_id: str, user_id: str, words: str = "Hi") -> TurnRequested:
     return asked(user_id, chat(words, cozy={"session_id": session_id}))
 
@@ -89,10 +103,29 @@ async def test_a_refused_turn_is_told_and_leaves_nothing(
 async def test_a_turn_that_comes_too_late_is_not_taken(
     door: ContextFetch, user_id: str, bus: Bus, turns: Turns
 ) -> None:
-    arrival = asked(user_id)
-    arrival = msgspec.structs.replace(arrival, expires_at=arrival.asked_at - 1)
-    assert await verdict_on(door, arrival) is None
+    arrival = late(asked(user_id))
+    verdict = await verdict_on(door, arrival)
+    assert isinstance(verdict, Refused)
+    assert verdict.fault.code == StorageUnavailable.code
     assert await Arrivals(turns.database).find(arrival.turn_id) is None
+    assert await column(turns.database, "SELECT id AS value FROM sessions") == []
+
+
+async def test_a_turn_whose_worker_died_after_its_commit_goes_on_however_late_it_comes_again(
+    door: ContextFetch, user_id: str, bus: Bus
+) -> None:
+    arrival = asked(user_id)
+    await door.acceptance.accept(arrival)
+    assert isinstance(await verdict_on(door, late(arrival)), Accepted)
+    assert await prepared(bus) == [arrival.turn_id]
+
+
+async def test_a_turn_is_counted_once(door: ContextFetch, user_id: str) -> None:
+    before = counted_turns()
+    arrival = asked(user_id)
+    for _ in range(2):
+        await verdict_on(door, arrival)
+    assert counted_turns() == before + 1
 
 
 async def test_a_turn_that_comes_again_is_told_again_and_handed_on_once(
@@ -168,6 +201,25 @@ async def test_a_release_of_a_turn_that_has_moved_on_or_is_unknown_does_nothing(
     for turn_id in (arrival.turn_id, new_id()):
         await door.on_turn_arrival(TurnReleased(turn_id=turn_id))
     assert await prepared(bus) == [arrival.turn_id]
+
+
+async def test_a_turn_alone_that_waited_for_room_is_made_of_its_own_request(
+    config: Config, user_id: str, bus: Bus, turns: Turns
+) -> None:
+    security = msgspec.structs.replace(config.security, concurrent_turns=1)
+    door = door_with(msgspec.structs.replace(config, security=security), bus, turns)
+    said: list[Message] = [UserMessage(content="one"), AssistantMessage(content="yes"), UserMessage(content="two")]
+    first, second = asked(user_id), asked(user_id, chat(said))
+    for arrival in (first, second):
+        assert isinstance(await verdict_on(door, arrival), Accepted)
+    assert await prepared(bus) == [first.turn_id]
+    held = await claimed(turns, first.turn_id)
+    await finish(turns, held)
+    await door.endings.release_after(first.turn_id, held.session_id)
+    assert await released(bus) == [second.turn_id]
+    await door.on_turn_arrival(TurnReleased(turn_id=second.turn_id))
+    bundle = codec.decode((await claimed(turns, second.turn_id)).bundle, ContextBundle)
+    assert list(bundle.incoming) == said
 
 
 async def test_a_waiting_turn_that_nobody_can_answer_any_more_fails_and_the_next_one_goes_on(

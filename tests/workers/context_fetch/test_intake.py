@@ -14,10 +14,12 @@ from schemas.context import ModelChoice, Sampling
 from schemas.faults import InvalidValue, ModelNotFound
 from schemas.openai import (
     AssistantMessage,
+    AudioPart,
     ChatRequest,
     DeveloperMessage,
     FunctionCall,
     FunctionSpec,
+    InputAudio,
     Message,
     SystemMessage,
     Tool,
@@ -28,7 +30,17 @@ from schemas.openai import (
 )
 from schemas.personalities import ModelSettings
 from tests.workers.asked import chat
-from workers.context_fetch.intake import CHARACTERS_PER_TOKEN, Answerer, answerer, bundle_of, fit, incoming, matched
+from workers.context_fetch.intake import (
+    CHARACTERS_PER_TOKEN,
+    TOKENS_OF_AN_IMAGE,
+    Answerer,
+    answerer,
+    bundle_of,
+    fit,
+    incoming,
+    matched,
+    size_of,
+)
 
 HOUSE, HINT = SystemMessage(content="Be brief."), DeveloperMessage(content="Be kind.")
 U1, U2, U3 = (UserMessage(content=words) for words in ("one", "two", "three"))
@@ -125,7 +137,7 @@ def test_what_fits_is_the_newest_and_within_its_room_and_begins_with_a_user(
 ) -> None:
     kept = fit(messages, tokens)
     assert kept == messages[len(messages) - len(kept) :]
-    assert sum(len(text_of(message.content)) for message in kept) <= tokens * CHARACTERS_PER_TOKEN
+    assert sum(map(size_of, kept)) <= tokens * CHARACTERS_PER_TOKEN
     assert not kept or isinstance(kept[0], UserMessage)
 
 
@@ -135,7 +147,28 @@ def test_no_more_would_fit(messages: list[Message], tokens: int) -> None:
     users = [i for i in range(len(messages) - len(kept)) if isinstance(messages[i], UserMessage)]
     if users:
         more = messages[users[-1] :]
-        assert sum(len(text_of(message.content)) for message in more) > tokens * CHARACTERS_PER_TOKEN
+        assert sum(map(size_of, more)) > tokens * CHARACTERS_PER_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        (None, 0),
+        ("four", 4),
+        ([{"type": "text", "text": "four"}, {"type": "text", "text": "two"}], 7),
+        ([{"type": "image_url", "image_url": {"url": "x" * 50_000}}], TOKENS_OF_AN_IMAGE * CHARACTERS_PER_TOKEN),
+    ],
+)
+def test_a_message_has_the_size_of_its_words_and_an_image_a_price_of_its_own(content: Any, size: int) -> None:
+    message = msgspec.convert({"role": "assistant" if content is None else "user", "content": content}, Message)
+    assert size_of(message) == size
+
+
+def test_files_and_sounds_count_with_all_they_hold_and_calls_with_their_arguments() -> None:
+    sound = [AudioPart(input_audio=InputAudio(data="x" * 5000, format="wav"))]
+    assert size_of(UserMessage(content=list(sound))) > 5000
+    call = ToolCall(id="c", function=FunctionCall(name="look", arguments="x" * 100))
+    assert size_of(AssistantMessage(content="hm", tool_calls=[call])) == 106
 
 
 def cozy(**options: Any) -> dict[str, Any]:
@@ -168,16 +201,18 @@ def test_a_session_s_personality_comes_first_and_a_model_that_is_named_counts(
 
 
 @pytest.mark.parametrize("model", ["gpt-x", "cozy/nobody", "cozy/"])
-def test_a_model_that_is_not_served_is_not_found(config: Config, model: str) -> None:
+def test_a_model_that_is_not_served_is_not_found_and_its_name_not_repeated(config: Config, model: str) -> None:
     with pytest.raises(ModelNotFound) as raised:
         who(config, chat(model=model))
     assert raised.value.record.param == "model"
+    assert model not in raised.value.record.message
 
 
 def test_a_personality_that_does_not_exist_is_an_invalid_value(config: Config) -> None:
     with pytest.raises(InvalidValue) as raised:
         who(config, chat(**cozy(personality_id="nobody")))
     assert raised.value.record.param == "cozy.personality_id"
+    assert "nobody" not in raised.value.record.message
 
 
 def test_a_personality_brings_its_prompt_its_sampling_and_its_tools(config: Config) -> None:

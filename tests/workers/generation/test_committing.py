@@ -75,7 +75,9 @@ async def test_the_measure_of_a_reply_is_what_was_shown(bus: Bus) -> None:
 
 
 def usage_of(bus: Bus, round: Round, *chunks: Chunk) -> Usage:
-    return reply_so_far(round, writer_of(bus, round), heard(*chunks)).usage
+    listening = Listening(round.prefix)
+    listening.hear(chunks)
+    return reply_so_far(round, writer_of(bus, round), listening).usage
 
 
 def numbers(usage: Usage) -> tuple[int, int, int]:

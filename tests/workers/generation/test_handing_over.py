@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from ops.runtime.bus import Bus
-from ops.runtime.config import Config
 from schemas import subjects
-from schemas.ids import new_id
+from schemas.ids import new_id, part_of
 from schemas.openai import FunctionSpec, Tool
 from schemas.replies import Delta, Failed, Fence, Finished, Start
 from schemas.turns import TurnCompleted, TurnPrepared, TurnRequested, TurnState, TurnToolsCalled
@@ -18,8 +17,9 @@ from tests.workers.generation.acting import Line, Script
 from tests.workers.generation.conftest import REPLIES, Asks, MakeDoor, event_of, reply_of, state_of
 from tests.workers.generation.rounds_made import chunk, counted
 from tests.workers.sent import events, frames
-from workers.delivery import Fenced, Later
+from workers.delivery import CLAIM_AFTER, Fenced, Later
 from workers.generation.handlers import Generation
+from workers.storage.turn_rows import Partial
 from workers.storage.turns import Turns
 
 CLOCK = Tool(function=FunctionSpec(name="clock"))
@@ -83,6 +83,20 @@ async def test_a_reply_whose_worker_died_goes_on_from_its_last_word(
     ]
 
 
+async def test_a_reply_of_which_the_stream_has_forgotten_words_is_not_said_again(
+    make_door: MakeDoor, script: Script, asks: Asks, bus: Bus, turns: Turns
+) -> None:
+    arrival = await asks()
+    await cut(make_door(), script, arrival, [chunk("Once upon")])
+    stand = await turns.stand(arrival.turn_id)
+    assert stand
+    id = part_of(arrival.turn_id, "reply", 0, 0)
+    await turns.keep_partial([Partial(message_id=id, turn_id=arrival.turn_id, epoch=stand.epoch, text="Once upon a")])
+    await make_door().on_turn_prepared(event_of(arrival))
+    assert len(script.calls) == 1
+    assert await state_of(turns, arrival) == TurnState.INTERRUPTED
+
+
 async def test_a_reply_whose_model_cannot_go_on_ends_honestly(
     make_door: MakeDoor, script: Script, asks: Asks, bus: Bus, turns: Turns
 ) -> None:
@@ -108,15 +122,13 @@ async def test_a_reply_that_had_not_begun_begins_anew_with_any_model(
     assert (await reply_of(bus, arrival)).words == "Hello."
 
 
-async def test_a_turn_whose_owner_lives_is_left_for_later(
-    door: Generation, asks: Asks, turns: Turns, config: Config
-) -> None:
+async def test_a_turn_whose_owner_lives_is_left_for_later(door: Generation, asks: Asks, turns: Turns) -> None:
     arrival = await asks()
-    await alive(turns, OTHER)
+    await alive(turns, OTHER, 7)
     await claimed(turns, arrival.turn_id, owner=OTHER)
     with pytest.raises(Later) as later:
         await door.on_turn_prepared(event_of(arrival))
-    assert later.value.delay == config.storage.lease / 2
+    assert 6 < later.value.delay <= 7 + CLAIM_AFTER
 
 
 async def test_an_end_that_was_committed_and_not_told_is_told(
@@ -127,7 +139,7 @@ async def test_an_end_that_was_committed_and_not_told_is_told(
     await turns.finish(owned, TurnState.COMPLETED, said, [answer(arrival.turn_id, "Hello.")], finish_reasons=["length"])
     await door.on_turn_prepared(event_of(arrival))
     told = Finished(1, 1, ["length"], said.usage, said.shown_length, said.shown_digest)
-    assert await frames(bus, arrival.turn_id) == [told]
+    assert await frames(bus, arrival.turn_id) == [Fence(1), told]
     assert await events(bus, subjects.TURN_COMPLETED, TurnCompleted) == [TurnCompleted(turn_id=arrival.turn_id)]
 
 

@@ -12,7 +12,7 @@ from schemas.replies import Delta, Failed, Finished
 from schemas.turns import TurnCompleted, TurnPrepared, TurnReleased, TurnState, TurnToolsCalled
 from tests.workers.asked import column, in_session
 from tests.workers.generation.acting import Script
-from tests.workers.generation.conftest import REPLIES, Asks, event_of, reply_of, state_of
+from tests.workers.generation.conftest import REPLIES, Asks, MakeDoor, event_of, reply_of, state_of
 from tests.workers.generation.rounds_made import call_chunk, chunk, counted
 from tests.workers.sent import events, frames
 from tests.workers.storage.rows import add_session
@@ -98,9 +98,9 @@ async def test_a_model_that_refuses_ends_the_turn_with_its_fault(
 
 
 async def test_what_was_said_before_a_model_broke_off_is_kept(
-    door: Generation, script: Script, asks: Asks, bus: Bus, turns: Turns
+    make_door: MakeDoor, script: Script, asks: Asks, bus: Bus, turns: Turns
 ) -> None:
-    arrival = await asks()
+    arrival, door = await asks(), make_door("none")
     script.says([chunk("Once")], EngineFailed())
     await door.on_turn_prepared(event_of(arrival))
     read = await reply_of(bus, arrival)

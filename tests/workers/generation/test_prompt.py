@@ -19,10 +19,13 @@ from schemas.openai import (
     ToolMessage,
     UserMessage,
 )
+from schemas.replies import Delta
 from tests.workers.asked import BUNDLE, chat
 from workers.engines.ai.port import ModelCall
 from workers.generation.prompt import model_call
+from workers.generation.takeover import Prefix
 
+SAID = Prefix(index=1, length=4, digest=0, said=(Delta(1, 1, "Once", tokens=3),))
 CLOCK, LOOK = (Tool(function=FunctionSpec(name=name)) for name in ("clock", "look"))
 U1, A1, U2 = UserMessage(content="1"), AssistantMessage(content="re 1"), UserMessage(content="2")
 STEPS: list[Message] = [
@@ -111,6 +114,29 @@ def test_in_the_last_round_tools_are_shown_and_not_called() -> None:
 
 
 def test_a_prefix_and_the_scripted_server_s_headers_come_along() -> None:
-    call = model_call(chat(), BUNDLE, prefix="Once", scripted={"x-scripted-gap-ms": "1"})
+    call = model_call(chat(), BUNDLE, prefix=SAID, resume="prefill", scripted={"x-scripted-gap-ms": "1"})
     assert (call.prefix, call.headers) == ("Once", {"x-scripted-gap-ms": "1"})
     assert (model_call(chat(), BUNDLE).prefix, model_call(chat(), BUNDLE).headers) == (None, {})
+
+
+def test_a_model_that_goes_on_when_asked_to_is_given_its_words_and_asked() -> None:
+    plain, call = model_call(chat(), BUNDLE), model_call(chat(), BUNDLE, prefix=SAID, resume="continue")
+    assert call.prefix is None
+    given, wish = call.messages[len(plain.messages) :]
+    assert isinstance(given, AssistantMessage)
+    assert isinstance(wish, UserMessage)
+    assert str(given.content) + "nce" == "Once"
+    assert "<last_words>nce</last_words>" in str(wish.content)
+
+
+@pytest.mark.parametrize("resume", ["prefill", "continue"])
+def test_what_was_said_is_no_longer_left_to_say(resume: str) -> None:
+    assert model_call(chat(max_tokens=10), BUNDLE, prefix=SAID, resume=resume).max_output_tokens == 7
+    assert model_call(chat(), BUNDLE, prefix=SAID, resume=resume).max_output_tokens is None
+
+
+def test_what_was_thought_is_thought_anew() -> None:
+    thought = Prefix(index=1, length=2, digest=0, said=(Delta(1, 1, reasoning="hm", tokens=4),))
+    assert model_call(chat(max_tokens=10), BUNDLE, prefix=thought, resume="prefill") == model_call(
+        chat(max_tokens=10), BUNDLE
+    )

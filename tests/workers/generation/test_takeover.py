@@ -13,7 +13,7 @@ from schemas.replies import Delta, Fence, Frame, Progress, Snapshot, Start, meas
 from schemas.streams import REPLIES
 from tests.workers.asked import chat
 from tests.workers.generation.rounds_made import frames_of, held
-from workers.generation.takeover import Prefix, may_continue, read_prefix
+from workers.generation.takeover import Prefix, may_continue, read_prefix, unless_forgotten
 from workers.storage.turn_rows import Claimed
 
 SAID = [Delta(1, 1, "a", begins=True), Delta(1, 2, "b"), Delta(1, 3, "c")]
@@ -119,6 +119,14 @@ async def test_a_prefix_whose_beginning_the_stream_has_forgotten_is_lost(bus: Bu
         assert (await read_prefix(bus, claimed)).lost
 
 
+@pytest.mark.parametrize(
+    ("kept", "lost"), [(None, False), ("", False), ("a", False), ("ab", False), ("abc", True), ("x", True)]
+)
+def test_words_that_were_kept_and_that_the_stream_has_forgotten_are_lost(kept: str | None, lost: bool) -> None:
+    said = (Delta(1, 1, "a"), Delta(1, 2, "other", choice=1), Delta(1, 3, "b"))
+    assert unless_forgotten(Prefix(index=3, length=2, digest=0, said=said), kept).lost is lost
+
+
 SHOWN = Prefix(index=1, length=1, digest=0, said=(Delta(1, 1, "a"),))
 CALL = ToolCall(id="c", function=FunctionCall("f"))
 
@@ -139,12 +147,18 @@ def test_what_has_shown_nothing_can_always_begin() -> None:
         ({"n": 2}, Delta(1, 1, "a"), "prefill", False),
         ({"logprobs": True}, Delta(1, 1, "a"), "prefill", False),
         ({"logprobs": False}, Delta(1, 1, "a"), "prefill", True),
-        ({"stop": "x"}, Delta(1, 1, "a"), "prefill", False),
-        ({"stop": ["x"]}, Delta(1, 1, "a"), "prefill", False),
+        ({"stop": "x"}, Delta(1, 1, "a"), "prefill", True),
+        ({"stop": "ab"}, Delta(1, 1, "a"), "prefill", False),
+        ({"stop": ["x", "a.\n"]}, Delta(1, 1, "it is a."), "prefill", False),
+        ({"stop": ["x", "a.\n"]}, Delta(1, 1, "it is a. "), "prefill", True),
+        ({}, Delta(1, 1, "a"), "continue", True),
+        ({"stop": "x"}, Delta(1, 1, "a"), "continue", False),
         ({"stop": []}, Delta(1, 1, "a"), "prefill", True),
         ({"response_format": {"type": "json_schema"}}, Delta(1, 1, "a"), "prefill", False),
         ({"response_format": {"type": "json_object"}}, Delta(1, 1, "a"), "prefill", False),
-        ({}, Delta(1, 1, reasoning="hm"), "prefill", False),
+        ({}, Delta(1, 1, reasoning="hm"), "none", True),
+        ({}, Delta(1, 1, "a", reasoning="hm"), "prefill", True),
+        ({}, Delta(1, 1, "a", reasoning="hm"), "none", False),
         ({}, Delta(1, 1, refusal="no"), "prefill", False),
         ({}, Delta(1, 1, tool_calls=[CALL]), "prefill", False),
         ({"temperature": 1.0, "max_tokens": 9, "seed": 1}, Delta(1, 1, "a"), "prefill", True),

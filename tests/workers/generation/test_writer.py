@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import nats.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,6 +225,10 @@ async def test_a_reply_is_healed_once_an_outage(bus: Bus, own_bus: Bus, claimed:
     assert snapshots == [Snapshot(1, 1, writer.said)]
 
 
+async def full(*_: object, **__: object) -> None:
+    raise nats.errors.OutboundBufferLimitError
+
+
 async def test_words_that_could_not_be_sent_are_sent_again_in_a_snapshot(
     bus: Bus, own_bus: Bus, claimed: Claimed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +236,7 @@ async def test_words_that_could_not_be_sent_are_sent_again_in_a_snapshot(
     await writer.say([Piece(0, "a")])
     # The client refuses, as it does when its buffer is full in a long outage.
     with monkeypatch.context() as refusing:
-        refusing.setattr(own_bus.client, "_max_payload", 1)
+        refusing.setattr(own_bus.client, "publish", full)
         await writer.say([Piece(0, "b")])
     await writer.seal()
     await writer.tell(end_of(writer))

@@ -11,14 +11,18 @@ from ops.runtime.bus import Bus
 from schemas import codec, subjects
 from schemas.faults import FaultRecord
 from schemas.records import Answer
+from workers.endings import Endings
 from workers.records.callers import CallerDesk
 from workers.records.handlers import Handler, Records
 from workers.records.last_used import LastUsed
 from workers.records.subscribing import AT_ONCE, subscribe
 from workers.stage import StageBroker
+from workers.stopping import Stopping
+from workers.storage.arrivals import Arrivals
 from workers.storage.callers import Callers
 from workers.storage.database import Database
 from workers.storage.sessions import Sessions
+from workers.storage.turns import Turns
 from workers.storage.turns_read import TurnsRead
 
 T = TypeVar("T")
@@ -45,11 +49,13 @@ class Asker:
         return answered.fault
 
 
-def records_on(database: Database, *, dev_keys: bool = False) -> Records:
+def records_on(database: Database, bus: Bus, *, dev_keys: bool = False) -> Records:
     """What answers questions from this database."""
     callers = Callers(database)
     desk = CallerDesk(callers, LastUsed(callers), dev_keys=dev_keys)
-    return Records(desk, Sessions(database), TurnsRead(database))
+    turns = Turns(database)
+    stopping = Stopping(turns, Endings(turns, Arrivals(database), bus), bus)
+    return Records(desk, Sessions(database), TurnsRead(database), stopping)
 
 
 async def started(bus: Bus, handlers: Mapping[type[Any], Handler], at_once: int = AT_ONCE) -> StageBroker:
@@ -70,7 +76,7 @@ async def stop(broker: StageBroker) -> None:
 @pytest.fixture
 async def broker(bus: Bus, database: Database) -> AsyncIterator[StageBroker]:
     """A running records worker."""
-    broker = await started(bus, records_on(database).handlers())
+    broker = await started(bus, records_on(database, bus).handlers())
     yield broker
     await stop(broker)
 

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from ops.runtime.bus import Bus
 from schemas import codec
 from schemas.faults import InvalidValue, NotFound
 from schemas.ids import new_id
@@ -19,6 +20,7 @@ from schemas.records import (
     ListSessions,
     Ping,
     Query,
+    StopTurn,
     StoredMessage,
     UpdateSession,
 )
@@ -31,8 +33,8 @@ from workers.storage.database import Database
 
 
 @pytest.fixture
-def records(database: Database) -> Records:
-    return records_on(database)
+def records(database: Database, bus: Bus) -> Records:
+    return records_on(database, bus)
 
 
 def test_every_question_there_is_has_an_answer(records: Records) -> None:
@@ -46,6 +48,7 @@ def questions_about(session_id: str, turn_id: str, user_id: str) -> list[Any]:
         DeleteSession(user_id=user_id, session_id=session_id),
         ListMessages(user_id=user_id, session_id=session_id, limit=10),
         GetTurn(user_id=user_id, turn_id=turn_id),
+        StopTurn(user_id=user_id, turn_id=turn_id),
         GetReply(user_id=user_id, turn_id=turn_id),
     ]
 
@@ -78,7 +81,7 @@ async def test_a_deleted_session_is_not_found(database: Database, records: Recor
     turn = await add_turn(database, user, session)
     await records.delete_session(DeleteSession(user_id=user, session_id=session))
     for question in questions_about(session, turn, user):
-        if not isinstance(question, GetTurn):
+        if not isinstance(question, GetTurn | StopTurn):
             with pytest.raises(NotFound):
                 await records.handlers()[type(question)](question)
 

@@ -17,22 +17,23 @@ from schemas.records import Answer, FindCaller, Ping
 from tests.workers.storage.rows import key_hash_of
 from workers.records.__main__ import records_of
 from workers.records.last_used import LastUsed
+from workers.stage import Stage
 from workers.storage.callers import Callers
 from workers.storage.database import Database
 
 DEV = FindCaller(key_hash=key_hash_of("sk-cozy-dev"))
 
 
-async def test_development_takes_the_development_keys(database: Database) -> None:
+async def test_development_takes_the_development_keys(database: Database, bus: Bus) -> None:
     config = configuration.load({"APP_ENV": "development"})
-    records = records_of(config, database, LastUsed(Callers(database)))
+    records = records_of(Stage("records", config, bus, database), LastUsed(Callers(database)))
     assert (await records.find_caller(DEV)).role == "user"
 
 
 @pytest.mark.parametrize("environment", ["production", "test"])
-async def test_no_other_environment_does(database: Database, environment: str) -> None:
+async def test_no_other_environment_does(database: Database, bus: Bus, environment: str) -> None:
     config = configuration.load({"APP_ENV": environment})
-    records = records_of(config, database, LastUsed(Callers(database)))
+    records = records_of(Stage("records", config, bus, database), LastUsed(Callers(database)))
     with pytest.raises(AuthInvalid):
         await records.find_caller(DEV)
 

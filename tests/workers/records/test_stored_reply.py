@@ -9,7 +9,7 @@ import pytest
 from schemas import codec
 from schemas.replies import Delta, Failed, Finished, Frame, ReplyFold, Snapshot, Start, measure
 from schemas.turns import ENDS, TurnState
-from workers.records.stored_reply import stored_reply
+from workers.records.stored_reply import PAGE_BYTES, stored_reply
 from workers.storage.turn_rows import TurnEnd
 from workers.storage.turns_read import RepliedTurn
 
@@ -38,6 +38,7 @@ def turn(state: TurnState = TurnState.COMPLETED, rounds: tuple[list[Delta], ...]
         personality_id=None,
         model="m",
         created=1,
+        ignored_messages=0,
         reply=[codec.encode(round) for round in rounds],
         end=TurnEnd(**(columns | end)),
     )
@@ -89,8 +90,40 @@ def test_a_cancelled_turn_ends_in_good_order_and_marked_as_stopped() -> None:
 
 
 @pytest.mark.parametrize("state", sorted(set(TurnState) - ENDS))
-def test_a_turn_that_has_not_ended_has_no_stored_reply(state: TurnState) -> None:
-    assert frames_of(turn(state)) == []
+def test_a_turn_that_goes_on_has_its_committed_rounds_and_no_end(state: TurnState) -> None:
+    fold = ReplyFold()
+    assert fed(fold, frames_of(turn(state))) == SHOWN
+    assert fold.end is None
+    assert frames_of(turn(state, rounds=())) == []
+
+
+def test_committed_rounds_do_not_void_what_their_last_owner_may_still_have_said() -> None:
+    fold = ReplyFold()
+    fed(fold, frames_of(turn(TurnState.GENERATING)))
+    assert fed(fold, [Delta(5, 5, "more")]) == [Delta(5, 5, "more")]
+
+
+def test_a_long_reply_is_read_page_by_page_and_ends_with_the_last() -> None:
+    long = turn(rounds=([Delta(1, index, "x" * 100_000) for index in range(1, 8)],))
+    fold, pages, more = ReplyFold(), 0, True
+    while more:
+        page = stored_reply(long, fold.index)
+        assert sum(map(len, page.frames)) < 2 * PAGE_BYTES
+        fed(fold, [codec.decoder(Frame).decode(frame) for frame in page.frames])
+        more, pages = page.more, pages + 1
+    assert (pages, fold.index) == (4, 7)
+    assert isinstance(fold.end, Finished)
+
+
+def test_an_event_larger_than_a_page_is_a_page() -> None:
+    long = turn(rounds=([Delta(1, 1, "x" * (PAGE_BYTES + 1)), Delta(1, 2, "y")],))
+    assert stored_reply(long).more
+    assert not stored_reply(long, 1).more
+
+
+def test_behind_the_last_event_comes_only_the_end() -> None:
+    frames = [codec.decoder(Frame).decode(frame) for frame in stored_reply(turn(), len(SHOWN)).frames]
+    assert [type(frame) for frame in frames] == [Finished]
 
 
 @pytest.mark.parametrize("state", sorted(ENDS))

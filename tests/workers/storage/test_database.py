@@ -116,3 +116,18 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server(database_u
     with pytest.raises(psycopg.errors.QueryCanceled):
         await database.run("SELECT pg_sleep(60)", {})
     await database.close()
+
+
+async def test_a_server_that_was_away_fails_nobody_once_it_is_back(database: Database, database_url: str) -> None:
+    """Every connection of the pool is dead, and none of them is handed out."""
+    async with database.held(), database.held(), database.held():
+        pass
+    other = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
+    killed = await other.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert len(await killed.fetchall()) >= 3
+    await other.close()
+    for _ in range(4):
+        assert await database.one("SELECT 1 AS one", {}, Pair) == Pair(1)

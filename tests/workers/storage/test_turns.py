@@ -68,10 +68,11 @@ async def test_a_turn_is_accepted_once(turns: Turns, user_id: str) -> None:
 
 async def test_what_was_accepted_is_found_as_it_was(turns: Turns, user_id: str) -> None:
     arrival = asked(user_id, fingerprint="f")
-    created = await Arrivals(turns.database).open(new_turn(arrival, shard=3, ignored_messages=2))
+    placed = await Arrivals(turns.database).open(new_turn(arrival, shard=3, ignored_messages=2))
+    assert placed
     known = await Arrivals(turns.database).find(arrival.turn_id)
     assert known
-    assert (known.user_id, known.fingerprint, known.shard, known.created) == (user_id, "f", 3, created)
+    assert (known.user_id, known.fingerprint, known.shard, known.created) == (user_id, "f", 3, placed.created)
     assert (known.state, known.ignored_messages, known.personality_id) == ("prepared", 2, "default")
     assert await Arrivals(turns.database).find(new_id()) is None
 
@@ -190,7 +191,6 @@ async def test_the_end_holds_all_that_readers_were_shown(turns: Turns, user_id: 
         held, TurnState.COMPLETED, said, [answer(held.turn_id, "Hello 🙂")], finish_reasons=["stop"]
     )
     assert ended is not None
-    assert not ended.others_wait
     end = await turns.end_of(held.turn_id)
     assert end
     shown = (end.shown_index, end.shown_length, end.shown_digest)

@@ -16,7 +16,7 @@ from tests.workers.asked import (
     prepared,
     reply,
 )
-from workers.storage.turn_rows import ToolsClaimed
+from workers.storage.turn_rows import CallStart, ToolsClaimed
 from workers.storage.turns import Turns
 from workers.storage.upkeep import Upkeep
 
@@ -52,20 +52,33 @@ async def test_calls_are_read_back_in_the_model_s_order(turns: Turns, user_id: s
 
 
 async def test_a_call_starts_once(turns: Turns, user_id: str) -> None:
-    call = (await turns.asked_calls(await calling(turns, user_id, "clock"), 0))[0]
-    assert await turns.start_call(call.id)
-    assert not await turns.start_call(call.id)
+    turn_id = await calling(turns, user_id, "clock")
+    held = await held_by(turns, turn_id)
+    call = (await turns.asked_calls(turn_id, 0))[0]
+    assert await turns.start_call(held, call.id) == CallStart(stopped=False, first=True)
+    assert await turns.start_call(held, call.id) == CallStart(stopped=False, first=False)
 
 
 async def test_the_first_answer_to_a_call_stays(turns: Turns, user_id: str) -> None:
     turn_id = await calling(turns, user_id, "clock")
+    held = await held_by(turns, turn_id)
     call = (await turns.asked_calls(turn_id, 0))[0]
-    await turns.start_call(call.id)
+    await turns.start_call(held, call.id)
     await turns.end_call(call.id, "done", "noon")
     await turns.end_call(call.id, "failed", "midnight")
-    assert not await turns.start_call(call.id)
+    assert await turns.start_call(held, call.id) == CallStart(stopped=False, first=False)
     kept = (await turns.asked_calls(turn_id, 0))[0]
     assert (kept.status, kept.result) == ("done", "noon")
+
+
+async def test_only_its_turn_s_owner_starts_a_call_and_only_before_the_stop(turns: Turns, user_id: str) -> None:
+    turn_id = await calling(turns, user_id, "clock")
+    old, held = await held_by(turns, turn_id), await held_by(turns, turn_id)
+    call = (await turns.asked_calls(turn_id, 0))[0]
+    assert await turns.start_call(old, call.id) is None
+    await turns.stop(user_id, [turn_id])
+    assert await turns.start_call(held, call.id) == CallStart(stopped=True, first=False)
+    assert (await turns.asked_calls(turn_id, 0))[0].status == "asked"
 
 
 async def test_calls_that_are_asked_for_again_are_there_once(turns: Turns, user_id: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from schemas.ids import new_id, part_of
 from schemas.openai import AssistantMessage, ToolMessage, UserMessage
 from schemas.turns import TurnState
@@ -18,6 +20,7 @@ from tests.workers.asked import (
     reply,
 )
 from tests.workers.storage.rows import add_session
+from workers.storage import arrivals
 from workers.storage.arrivals import Arrivals
 from workers.storage.database import Database
 from workers.storage.turn_rows import Claimed, NewMessage, Partial
@@ -96,7 +99,9 @@ async def test_a_session_s_history_is_what_was_said_before_a_turn_oldest_first(
     assert [message.content for message in newest] == ["re 1", "2", "re 2"]
 
 
-async def test_a_history_holds_tool_calls_and_their_answers_and_no_partial_text(turns: Turns, user_id: str) -> None:
+async def test_a_history_holds_tool_calls_and_their_answers_and_what_was_said_of_a_reply_that_broke_off(
+    turns: Turns, user_id: str
+) -> None:
     held = await claimed(turns, await prepared(turns, user_id))
     calls = calls_of(held.turn_id, "clock")
     message = NewMessage(
@@ -115,4 +120,15 @@ async def test_a_history_holds_tool_calls_and_their_answers_and_no_partial_text(
     told = ToolMessage(content="noon", tool_call_id="c1")
     assert await turns.steps(held.turn_id) == [asked_for, told]
     history = await Arrivals(turns.database).history(turns.database, held.session_id, new_id(), 10)
-    assert history == [UserMessage(content="Hi"), asked_for, told]
+    assert history == [UserMessage(content="Hi"), asked_for, told, AssistantMessage(content="It")]
+
+
+async def test_a_history_has_a_limit_in_bytes(
+    turns: Turns, user_id: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "HISTORY_BYTES", 30)
+    session_id = await add_session(database, user_id)
+    for words in ("a" * 20, "b" * 20, "c"):
+        await finish(turns, await claimed(turns, await in_session(turns, user_id, session_id, words)), "yes")
+    history = await Arrivals(database).history(database, session_id, new_id(), 10)
+    assert [message.content for message in history] == ["yes", "c", "yes"]

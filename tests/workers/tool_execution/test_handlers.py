@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from ops.runtime.bus import Bus
+from ops.runtime.bus import Bus, BusUnavailable
 from ops.runtime.config import Config
 from schemas import subjects
 from schemas.ids import new_id
@@ -18,12 +18,14 @@ from tests.workers.asked import OTHER, alive, column
 from tests.workers.sent import events, frames
 from tests.workers.tool_execution.toolbox import Watched, calling
 from workers import insisting
-from workers.delivery import Fenced, Later, is_away
+from workers.delivery import CLAIM_AFTER, Fenced, Later, is_away
 from workers.engines.tools.shelf import ToolShelf
 from workers.stage import Stage
+from workers.stopping import Stopping
 from workers.storage.database import Database
-from workers.storage.turns import Turns
-from workers.tool_execution.calls import CallRunner
+from workers.storage.turn_rows import CallStart, ToolsClaimed
+from workers.storage.turns import STOPPED_BEFORE, Turns
+from workers.tool_execution.calls import BROKEN_OFF, CallRunner
 from workers.tool_execution.handlers import ToolExecution
 
 RESULTS = "SELECT content AS value FROM messages WHERE role = 'tool' ORDER BY ord"
@@ -87,14 +89,14 @@ async def test_a_tool_the_bundle_does_not_name_is_denied(make_door: MakeDoor, tu
 
 
 async def test_calls_in_the_hands_of_who_lives_are_left_for_later(
-    make_door: MakeDoor, turns: Turns, user_id: str, config: Config
+    make_door: MakeDoor, turns: Turns, user_id: str
 ) -> None:
     turn_id = await calling(turns, user_id, ("tea", "{}"))
-    await alive(turns, OTHER)
+    await alive(turns, OTHER, 7)
     await turns.claim_tools(turn_id, 0, OTHER)
     with pytest.raises(Later) as later:
         await make_door(Watched("tea")).on_tools_called(called(turn_id))
-    assert later.value.delay == config.storage.lease / 2
+    assert 6 < later.value.delay <= 7 + CLAIM_AFTER
 
 
 async def test_an_owner_that_was_followed_meanwhile_commits_nothing(
@@ -132,6 +134,68 @@ async def test_a_turn_nobody_knows_and_an_old_round_are_let_go(
     for event in (called(new_id()), called(turn_id, round=5)):
         await make_door(Watched("tea")).on_tools_called(event)
     assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == []
+
+
+async def test_one_call_s_hiccup_does_not_break_off_the_others(
+    make_door: MakeDoor, turns: Turns, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, pay = Watched("slow", idempotent=False), Watched("pay")
+    turn_id = await calling(turns, user_id, ("slow", '{"do": "wait"}'), ("pay", "{}"))
+    door = make_door(slow, pay)
+    start = door.turns.start_call
+
+    async def lost(claimed: ToolsClaimed, id: str) -> CallStart | None:
+        if id.endswith("02"):
+            await slow.started.wait()
+            raise psycopg.OperationalError
+        return await start(claimed, id)
+
+    monkeypatch.setattr(door.turns, "start_call", lost)
+    work = asyncio.create_task(door.on_tools_called(called(turn_id)))
+    await slow.started.wait()
+    slow.go_on.set()
+    with pytest.raises(ExceptionGroup) as raised:
+        await work
+    assert is_away(raised.value)
+    assert await column(turns.database, "SELECT status AS value FROM tool_calls ORDER BY position") == ["done", "asked"]
+
+
+async def test_a_stop_ends_the_round_with_all_that_its_tools_did(
+    make_door: MakeDoor, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    slow, quick = Watched("slow"), Watched("quick")
+    turn_id = await calling(turns, user_id, ("slow", '{"do": "wait"}'), ("quick", '{"say": "2"}'))
+    door = make_door(slow, quick)
+    await door.stage.stops.open()
+    work = asyncio.create_task(door.on_tools_called(called(turn_id)))
+    await asyncio.gather(slow.started.wait(), quick.started.wait())
+    await Stopping(turns, door.stage.endings, bus).stop(turn_id, user_id)
+    async with asyncio.timeout(1):
+        await work
+    assert await column(turns.database, RESULTS) == [BROKEN_OFF, "2"]
+    held = await turns.claim(turn_id, 1, OTHER)
+    assert held is not None
+    assert held.stopped
+
+
+async def test_a_stop_before_the_claim_starts_nothing(make_door: MakeDoor, turns: Turns, user_id: str) -> None:
+    tea = Watched("tea")
+    turn_id = await calling(turns, user_id, ("tea", "{}"), ("tea", "{}"))
+    await turns.stop(user_id, [turn_id])
+    await make_door(tea).on_tools_called(called(turn_id))
+    assert tea.effects == []
+    assert await column(turns.database, RESULTS) == [STOPPED_BEFORE] * 2
+
+
+async def test_a_bus_that_is_away_costs_no_call(make_door: MakeDoor, turns: Turns, user_id: str, nats_url: str) -> None:
+    tea, elsewhere = Watched("tea"), await Bus.connect(nats_url, "cut-off")
+    door = make_door(tea)
+    door.bus = elsewhere
+    await elsewhere.close()
+    turn_id = await calling(turns, user_id, ("tea", '{"say": "hot"}'))
+    with pytest.raises(BusUnavailable):  # the next round cannot be told; this one is committed
+        await door.on_tools_called(called(turn_id))
+    assert await column(turns.database, RESULTS) == ["hot"]
 
 
 async def test_a_database_that_goes_away_during_the_calls_is_no_fault_of_the_turn(

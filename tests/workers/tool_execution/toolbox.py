@@ -24,7 +24,7 @@ class Watched:
         self.started = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def run(self, arguments: Mapping[str, Any]) -> str:
+    async def run(self, arguments: Mapping[str, Any], key: str) -> str:
         self.effects.append(arguments)
         self.started.set()
         match arguments.get("do"):
@@ -32,6 +32,8 @@ class Watched:
                 await self.go_on.wait()
             case "fail":
                 raise ToolFailed("Ask for tea instead.")
+            case "cancel":
+                raise asyncio.CancelledError
             case "break":
                 raise LookupError("a secret")
         return str(arguments.get("say", "done"))

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -34,6 +35,8 @@ _DRAIN = 0.1
 """Seconds the server has, after its last word, to end the response so that the connection can be used again."""
 _KEEP_ALIVE = 30.0
 _SCRIPTED = "scripted"
+_MARKING = ("mistral.ai", "deepseek.com")
+"""Whose servers want the message marked that an answer goes on from. DeepSeek's does it below `/beta` only."""
 _BROKEN = (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError)
 """What the transport raises: httpx2's errors, and aiohttp's where it has no httpx2 error for one."""
 
@@ -55,6 +58,8 @@ class OpenAICompatible(AIEngine):
         self._name = name
         self._settings = settings
         self._openai_itself = is_openai(settings)
+        host = urlsplit(settings.base_url).hostname or ""
+        self._marks_prefix = host.endswith(_MARKING)
         self._http: httpx2.AsyncClient | None = None
         self._headers: list[tuple[str, str]] = []
         self._chat_url = self._models_url = httpx2.URL()
@@ -92,7 +97,7 @@ class OpenAICompatible(AIEngine):
         """One attempt at `POST /chat/completions`, streamed."""
         if call.model == AUTO:
             call = msgspec.structs.replace(call, model=await self._first_model())
-        body = request.body(call, openai_itself=self._openai_itself)
+        body = request.body(call, openai_itself=self._openai_itself, marks_prefix=self._marks_prefix)
         reader = ChunkReader(self._name)
         with self._connection_errors():
             response = await self._send("POST", self._chat_url, body, self._scripted_headers(call))

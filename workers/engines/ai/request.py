@@ -40,20 +40,29 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     add_generation_prompt: bool | None = None
 
 
+class _Begun(AssistantMessage, frozen=True, omit_defaults=True, tag_field="role", tag="assistant"):
+    """A message that the answer goes on from, in Mistral's and DeepSeek's word for it."""
+
+    prefix: bool = False
+
+
 _SAME = tuple(name for name in ModelCall.__struct_fields__ if name in _Body.__struct_fields__ and name != "messages")
 _encoder = msgspec.json.Encoder()
 
 
-def body(call: ModelCall, *, openai_itself: bool) -> bytes:
+def body(call: ModelCall, *, openai_itself: bool, marks_prefix: bool = False) -> bytes:
     """The bytes to post for a streamed answer that ends with its usage.
 
     OpenAI's newer models refuse `max_tokens`, and other servers know neither `max_completion_tokens` nor the role
-    `developer`: `openai_itself` decides which words are used.
+    `developer`: `openai_itself` decides which words are used. `marks_prefix` is for servers that refuse vLLM's words
+    for a begun answer, and want its message marked.
     """
     same: dict[str, Any] = {name: getattr(call, name) for name in _SAME}
     same["max_completion_tokens" if openai_itself else "max_tokens"] = call.max_output_tokens
     messages = call.messages if openai_itself else _without_developers(call.messages)
-    if call.prefix:
+    if call.prefix and marks_prefix:
+        messages = (*messages, _Begun(content=call.prefix, prefix=True))
+    elif call.prefix:
         # vLLM's words for it; llama.cpp takes the trailing assistant message alone and ignores them.
         messages = (*messages, AssistantMessage(content=call.prefix))
         same |= {"continue_final_message": True, "add_generation_prompt": False}

@@ -35,7 +35,7 @@ class Clock:
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
 
-    async def run(self, arguments: Mapping[str, Any]) -> str:
+    async def run(self, arguments: Mapping[str, Any], key: str) -> str:
         """`2026-11-20T19:42:52+00:00 (Friday, UTC)`"""
         name = arguments.get("timezone") or "UTC"
         try:

@@ -23,5 +23,8 @@ class RunnableTool(Protocol):
     def idempotent(self) -> bool:
         """Whether a call that may have happened may happen again."""
 
-    async def run(self, arguments: Mapping[str, Any]) -> str:
-        """Do it and say what came of it, as text for the model. Raises ToolFailed."""
+    async def run(self, arguments: Mapping[str, Any], key: str) -> str:
+        """Do it and say what came of it, as text for the model. Raises ToolFailed.
+
+        `key` names this call and is the same at every try: a service that takes an idempotency key acts on it once.
+        """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from ops.runtime.settings import Environment
 from schemas.openai import Tool
 from workers.engines.tools.clock import Clock
+from workers.engines.tools.ledger import LEDGER_URL, ledgers
 from workers.engines.tools.port import RunnableTool
 
 BUILT_IN: tuple[RunnableTool, ...] = (Clock(),)
@@ -28,3 +30,9 @@ class ToolShelf:
         """
         wanted = set(names) if allowed is None else set(names) & set(allowed)
         return [self._tools[name].spec for name in sorted(wanted) if name in self._tools]
+
+
+def standard_shelf(environment: Environment, environ: Mapping[str, str]) -> ToolShelf:
+    """The built-in tools; in development, where a drill names its ledger in `environ`, those that write into it too."""
+    url = environ.get(LEDGER_URL, "")
+    return ToolShelf((*BUILT_IN, *ledgers(url)) if url and environment == "development" else BUILT_IN)

@@ -2,22 +2,36 @@
 -- running turns instead of the primary key, at a thousand rows a claim on a busy day.
 
 -- name: claim_generation
--- Take hold of a prepared turn, or of one whose owner's lease is over.
+-- Take hold of a prepared turn, or of one whose owner's lease is over. A stopped turn may be taken from an owner that
+-- has not ended it within a second: it may be frozen.
 UPDATE turns SET epoch = turns.epoch + 1, state = 'generating',
     attempts = turns.attempts + CASE WHEN turns.attempts = 0 OR turns.state = 'generating' THEN 1 ELSE 0 END,
-    owner = %(owner)s, touched_at = clock_timestamp()
+    owner = %(owner)s, touched_at = clock_timestamp(), sweeps = 0
 FROM (SELECT id, state FROM turns WHERE id = %(turn_id)s FOR UPDATE) AS before
 WHERE turns.id = before.id AND turns.id = %(turn_id)s AND turns.round = %(round)s
     AND (coalesce(turns.state, '') = 'prepared' OR coalesce(turns.state, '') = 'generating'
         AND (turns.owner = %(owner)s
+            OR turns.stopped_at < clock_timestamp() - interval '1 second'
+                AND turns.touched_at < clock_timestamp() - interval '1 second'
             OR NOT EXISTS (SELECT 1 FROM leases WHERE worker_id = turns.owner AND expires_at > clock_timestamp())))
 RETURNING turns.id AS turn_id, turns.user_id, turns.session_id, turns.shard, turns.epoch, turns.attempts, turns.round,
     turns.arrival, turns.bundle, turns.shown_index, turns.shown_length, turns.shown_digest, turns.usage,
-    before.state = 'generating' AS taken_over, extract(epoch FROM turns.created_at)::float8 AS created_at;
+    before.state = 'generating' AS taken_over, extract(epoch FROM turns.created_at)::float8 AS created_at,
+    turns.stopped_at IS NOT NULL AS stopped;
+
+-- name: let_go
+-- Give turns back that their owner leaves unfinished, so that any worker may claim them at once.
+UPDATE turns SET owner = NULL, touched_at = clock_timestamp()
+FROM unnest(%(turn_ids)s::uuid[], %(epochs)s::int[]) AS held (id, epoch)
+WHERE turns.id = held.id AND turns.epoch = held.epoch AND coalesce(turns.state, '') IN ('generating', 'calling_tools');
 
 -- name: turn_state
--- Where a turn stands, for a delivery that found nothing to claim.
-SELECT state, round, shard, epoch FROM turns WHERE id = %(turn_id)s;
+-- Where a turn stands, for a delivery that found nothing to claim: and how long until its owner may be taken for dead.
+SELECT state, round, shard, epoch, greatest(0, least(
+    coalesce((SELECT extract(epoch FROM expires_at - clock_timestamp()) FROM leases WHERE worker_id = turns.owner), 0),
+    CASE WHEN stopped_at IS NOT NULL THEN 1 + extract(epoch FROM greatest(stopped_at, touched_at) - clock_timestamp()) END
+))::float8 AS claim_in
+FROM turns WHERE id = %(turn_id)s;
 
 -- name: turn_steps
 -- What was said and called in this turn's earlier rounds, as OpenAI's JSON.
@@ -28,16 +42,25 @@ WHERE turn_id = %(turn_id)s AND role IN ('assistant', 'tool') AND NOT metadata ?
 ORDER BY ord;
 
 -- name: keep_partial
--- Store the text so far of the replies under way, where the writer still owns them.
-INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-SELECT said.id, turns.session_id, turns.id, 'assistant', to_jsonb(said.content), '{"partial": true}'
-FROM unnest(%(message_ids)s::uuid[], %(turn_ids)s::uuid[], %(epochs)s::int[], %(contents)s::text[])
-    AS said (id, turn_id, epoch, content)
-JOIN turns ON turns.id = said.turn_id AND turns.epoch = said.epoch AND coalesce(turns.state, '') = 'generating'
-ON CONFLICT (id) DO UPDATE SET content = excluded.content WHERE messages.metadata ? 'partial';
+-- Store the text so far of the replies under way, where the writer still owns them; says which these are.
+WITH owned AS (
+    SELECT said.id, turns.session_id, turns.id AS turn_id, said.content
+    FROM unnest(%(message_ids)s::uuid[], %(turn_ids)s::uuid[], %(epochs)s::int[], %(contents)s::text[])
+        AS said (id, turn_id, epoch, content)
+    JOIN turns ON turns.id = said.turn_id AND turns.epoch = said.epoch AND coalesce(turns.state, '') = 'generating'
+), kept AS (
+    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
+    SELECT id, session_id, turn_id, 'assistant', to_jsonb(content), '{"partial": true}' FROM owned
+    ON CONFLICT (id) DO UPDATE SET content = excluded.content WHERE messages.metadata ? 'partial'
+)
+SELECT turn_id FROM owned;
+
+-- name: kept_partial
+-- What was last kept of a reply under way.
+SELECT content #>> '{}' AS message FROM messages WHERE id = %(id)s AND metadata ? 'partial';
 
 -- name: finish_turn
--- Commit a reply: the turn's end and its messages, by its owner only. Says whether another turn waits in the session.
+-- Commit a reply: the turn's end and its messages, by its owner only.
 WITH done AS (
     UPDATE turns SET state = %(state)s, owner = NULL, reply = reply || %(said)b::bytea, shown_index = %(shown_index)s, shown_length = %(shown_length)s,
         shown_digest = %(shown_digest)s, finish_reasons = %(finish_reasons)s, usage = %(usage)s::jsonb,
@@ -51,16 +74,15 @@ WITH done AS (
     FROM unnest(%(message_ids)s::uuid[], %(contents)s::jsonb[], %(metadata)s::jsonb[]) AS said (id, content, metadata), done
     ON CONFLICT (id) DO UPDATE SET content = excluded.content, metadata = excluded.metadata
 )
-SELECT session_id, EXISTS (SELECT 1 FROM turns WHERE turns.session_id = done.session_id AND turns.state = 'queued')
-    AS others_wait FROM done;
+SELECT session_id FROM done;
 
 -- name: call_tools
--- Commit a round that asks for tools of ours: what was said, and the calls, by its owner only.
+-- Commit a round that asks for tools of ours: what was said, and the calls, by its owner only, unless it was stopped.
 WITH calling AS (
     UPDATE turns SET state = 'calling_tools', owner = NULL, reply = reply || %(said)b::bytea, shown_index = %(shown_index)s,
         shown_length = %(shown_length)s, shown_digest = %(shown_digest)s, usage = %(usage)s::jsonb,
         timings = turns.timings || %(timings)s::jsonb, touched_at = clock_timestamp()
-    WHERE id = %(turn_id)s AND epoch = %(epoch)s AND coalesce(state, '') = 'generating'
+    WHERE id = %(turn_id)s AND epoch = %(epoch)s AND coalesce(state, '') = 'generating' AND stopped_at IS NULL
     RETURNING id, session_id, round
 ), said AS (
     INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
@@ -76,12 +98,13 @@ WITH calling AS (
 SELECT session_id FROM calling;
 
 -- name: claim_tools
--- Take hold of a turn whose tools are to be called, or of one whose owner's lease is over.
-UPDATE turns SET epoch = epoch + 1, owner = %(owner)s, touched_at = clock_timestamp()
+-- Take hold of a turn whose tools are to be called, or of one whose owner's lease is over or that does not stop.
+UPDATE turns SET epoch = epoch + 1, owner = %(owner)s, touched_at = clock_timestamp(), sweeps = 0
 WHERE id = %(turn_id)s AND round = %(round)s AND coalesce(state, '') = 'calling_tools'
     AND (owner IS NULL OR owner = %(owner)s
+        OR stopped_at < clock_timestamp() - interval '1 second' AND touched_at < clock_timestamp() - interval '1 second'
         OR NOT EXISTS (SELECT 1 FROM leases WHERE worker_id = turns.owner AND expires_at > clock_timestamp()))
-RETURNING id AS turn_id, user_id, session_id, shard, epoch, round, bundle, personality_id;
+RETURNING id AS turn_id, user_id, session_id, shard, epoch, round, bundle, personality_id, stopped_at IS NOT NULL AS stopped;
 
 -- name: asked_calls
 -- The calls of one round, in the model's order.
@@ -89,9 +112,16 @@ SELECT id, call_id, name, arguments, status, result FROM tool_calls
 WHERE turn_id = %(turn_id)s AND round = %(round)s ORDER BY position;
 
 -- name: start_call
--- Record that a call is about to have its effect; nothing comes back where it was started before.
-UPDATE tool_calls SET status = 'started', started_at = clock_timestamp()
-WHERE id = %(id)s AND status = 'asked' RETURNING id;
+-- Record that a call is about to have its effect, for its turn's owner: `first` where it was not started before.
+-- The turn is held meanwhile, so that its stop comes either before, and nothing starts, or after.
+WITH held AS (
+    SELECT stopped_at IS NOT NULL AS stopped FROM turns
+    WHERE id = %(turn_id)s AND epoch = %(epoch)s AND coalesce(state, '') = 'calling_tools' FOR SHARE
+), started AS (
+    UPDATE tool_calls SET status = 'started', started_at = clock_timestamp() FROM held
+    WHERE id = %(id)s AND status = 'asked' AND NOT held.stopped RETURNING id
+)
+SELECT stopped, EXISTS (SELECT 1 FROM started) AS first FROM held;
 
 -- name: end_call
 -- Record what a call answered, before anything uses it.
@@ -115,6 +145,46 @@ WITH done AS (
 )
 SELECT session_id FROM done;
 
+-- name: stop_turns
+-- Stop turns of a user. One that nobody writes ends at once, with what was asked of tools denied; the others have an
+-- owner who ends them, or are given one.
+WITH stopped AS (
+    UPDATE turns SET stopped_at = coalesce(stopped_at, clock_timestamp()),
+        state = CASE WHEN state IN ('generating', 'calling_tools') THEN state ELSE 'cancelled' END,
+        epoch = CASE WHEN state IN ('generating', 'calling_tools') THEN epoch ELSE epoch + 1 END,
+        owner = CASE WHEN state IN ('generating', 'calling_tools') THEN owner END,
+        touched_at = CASE WHEN stopped_at IS NULL THEN clock_timestamp() ELSE touched_at END,
+        finished_at = CASE WHEN state NOT IN ('generating', 'calling_tools') THEN clock_timestamp() END
+    WHERE id = ANY (%(turn_ids)s::uuid[]) AND user_id = %(user_id)s AND coalesce(state, '')
+        IN ('queued', 'accepted', 'prepared', 'generating', 'calling_tools', 'awaiting_approval')
+    RETURNING id AS turn_id, session_id, shard, round, state
+), denied AS (
+    UPDATE tool_calls SET status = 'denied', result = %(denied)s, finished_at = clock_timestamp()
+    FROM stopped
+    WHERE stopped.state = 'cancelled' AND tool_calls.turn_id = stopped.turn_id AND tool_calls.round = stopped.round
+        AND result IS NULL
+), said AS (
+    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
+    SELECT gen_random_uuid(), session_id, turn_id, 'tool', to_jsonb(coalesce(result, %(denied)s)),
+        jsonb_build_object('tool_call_id', call_id)
+    FROM stopped JOIN tool_calls USING (turn_id, round)
+    WHERE stopped.state = 'cancelled' ORDER BY turn_id, position
+)
+SELECT turn_id, session_id, shard, round, state FROM stopped;
+
+-- name: stopped_turn
+-- A turn of the user's that a stop has ended.
+SELECT id AS turn_id FROM turns WHERE id = %(turn_id)s AND user_id = %(user_id)s AND coalesce(state, '') = 'cancelled';
+
+-- name: unanswered_turns
+-- A session's turns that have not ended, oldest first. In three questions, since each of them has its index.
+SELECT id AS turn_id FROM (
+    SELECT id, ord FROM turns WHERE session_id = %(session_id)s
+        AND state IN ('accepted', 'prepared', 'generating', 'calling_tools')
+    UNION ALL SELECT id, ord FROM turns WHERE session_id = %(session_id)s AND state = 'queued'
+    UNION ALL SELECT id, ord FROM turns WHERE session_id = %(session_id)s AND state = 'awaiting_approval'
+) unanswered ORDER BY ord;
+
 -- name: fail_turn
 -- End a turn that cannot go on, whoever owned it: the raised epoch makes the owner's later writes void.
 UPDATE turns SET state = 'failed', epoch = epoch + 1, owner = NULL, fault = %(fault)s::jsonb,
@@ -122,11 +192,24 @@ UPDATE turns SET state = 'failed', epoch = epoch + 1, owner = NULL, fault = %(fa
 WHERE id = %(turn_id)s AND state IN ('queued', 'accepted', 'prepared', 'generating', 'calling_tools', 'awaiting_approval')
 RETURNING id AS turn_id, session_id, shard, epoch;
 
+-- name: keep_shown
+-- Make what readers were shown of a failed turn's last round, which nobody had committed, a part of its reply: once.
+WITH kept AS (
+    UPDATE turns SET reply = reply || %(said)b::bytea, shown_index = %(shown_index)s, shown_length = %(shown_length)s,
+        shown_digest = %(shown_digest)s
+    WHERE id = %(turn_id)s AND epoch = %(epoch)s AND coalesce(state, '') = 'failed' AND shown_index < %(shown_index)s
+    RETURNING id, session_id
+)
+INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
+SELECT said.id, kept.session_id, kept.id, 'assistant', said.content, said.metadata
+FROM unnest(%(message_ids)s::uuid[], %(contents)s::jsonb[], %(metadata)s::jsonb[]) AS said (id, content, metadata), kept
+ON CONFLICT (id) DO UPDATE SET content = excluded.content, metadata = excluded.metadata;
+
 -- name: count_failure
 -- One more try at this turn went wrong for a reason of its own; says how many have.
 UPDATE turns SET failures = failures + 1 WHERE id = %(turn_id)s RETURNING failures;
 
 -- name: turn_end
 -- How a turn ended, for a delivery that finds its end committed but perhaps not told.
-SELECT state, epoch, shard, session_id, shown_index, shown_length, shown_digest, finish_reasons, usage, fault
+SELECT state, epoch, shard, session_id, shown_index, shown_length, shown_digest, finish_reasons, usage, fault, round
 FROM turns WHERE id = %(turn_id)s AND state IN ('completed', 'failed', 'cancelled', 'interrupted');

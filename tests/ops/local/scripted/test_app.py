@@ -66,6 +66,14 @@ async def test_streamed_and_whole_replies_are_the_same(client: AsyncOpenAI) -> N
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
 
 
+async def test_a_model_that_varies_answers_the_same_messages_with_other_words(client: AsyncOpenAI) -> None:
+    headers = {"x-scripted-vary": "1", "x-scripted-tokens": "20"}
+    first, second = [
+        await client.chat.completions.create(model="scripted", messages=HELLO, extra_headers=headers) for _ in range(2)
+    ]
+    assert first.choices[0].message.content != second.choices[0].message.content
+
+
 async def test_the_first_words_say_that_it_is_a_stand_in_and_how_to_connect_a_model(client: AsyncOpenAI) -> None:
     text = text_in(await chunks_of(client))
     assert "stand-in" in text

@@ -86,6 +86,13 @@ def test_a_prefix_is_the_last_message_and_to_be_continued() -> None:
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
 
 
+def test_mistral_and_deepseek_are_told_of_a_prefix_in_their_own_word() -> None:
+    call = ModelCall(model="m", messages=[UserMessage("hi")], prefix="Well, ")
+    body = msgspec.json.decode(request.body(call, openai_itself=False, marks_prefix=True))
+    assert body["messages"][-1] == {"role": "assistant", "content": "Well, ", "prefix": True}
+    assert "continue_final_message" not in body
+
+
 def test_an_empty_prefix_is_none() -> None:
     assert len(posted(ModelCall(model="m", messages=[UserMessage("hi")], prefix=""))["messages"]) == 1
 

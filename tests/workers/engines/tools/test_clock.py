@@ -27,7 +27,7 @@ CLOCK = Clock(lambda: FRIDAY)
     ],
 )
 async def test_the_time_is_told_where_it_is_asked_for(arguments: dict[str, Any], told: str) -> None:
-    assert await CLOCK.run(arguments) == told
+    assert await CLOCK.run(arguments, "key") == told
 
 
 @pytest.mark.parametrize(
@@ -35,17 +35,17 @@ async def test_the_time_is_told_where_it_is_asked_for(arguments: dict[str, Any],
 )
 async def test_a_zone_that_does_not_exist_is_an_answer_to_the_model(name: Any) -> None:
     with pytest.raises(ToolFailed, match="Europe/Berlin"):
-        await CLOCK.run({"timezone": name})
+        await CLOCK.run({"timezone": name}, "key")
 
 
 async def test_without_another_clock_it_is_now() -> None:
-    told = datetime.fromisoformat((await Clock().run({})).partition(" ")[0])
+    told = datetime.fromisoformat((await Clock().run({}, "key")).partition(" ")[0])
     assert abs(told - datetime.now(UTC)) < timedelta(seconds=5)
 
 
 @given(st.text(max_size=20))
 def test_whatever_a_model_asks_it_gets_an_answer(name: str) -> None:
-    work = CLOCK.run({"timezone": name})
+    work = CLOCK.run({"timezone": name}, "key")
     with pytest.raises((StopIteration, ToolFailed)):
         work.send(None)
 

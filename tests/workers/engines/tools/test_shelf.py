@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from ops.runtime.settings import Environment
 from schemas.openai import FunctionSpec, Tool
 from workers.engines.tools.clock import Clock
+from workers.engines.tools.ledger import LEDGER_URL
 from workers.engines.tools.port import RunnableTool
-from workers.engines.tools.shelf import ToolShelf
+from workers.engines.tools.shelf import ToolShelf, standard_shelf
 
 
 class Named:
@@ -21,7 +23,7 @@ class Named:
     def __init__(self, name: str) -> None:
         self.spec = Tool(function=FunctionSpec(name=name))
 
-    async def run(self, arguments: Mapping[str, Any]) -> str:
+    async def run(self, arguments: Mapping[str, Any], key: str) -> str:
         return self.spec.function.name
 
 
@@ -58,3 +60,20 @@ def test_a_model_is_told_of_the_tools_it_may_use_in_a_stable_order(
     wanted: tuple[str, ...], allowed: list[str] | None, told: list[str]
 ) -> None:
     assert names(SHELF.specs(wanted, allowed)) == told
+
+
+@pytest.mark.parametrize(
+    ("environment", "environ", "there"),
+    [
+        ("development", {LEDGER_URL: "http://127.0.0.1:1"}, True),
+        ("development", {}, False),
+        ("production", {LEDGER_URL: "http://127.0.0.1:1"}, False),
+        ("test", {LEDGER_URL: "http://127.0.0.1:1"}, False),
+    ],
+)
+def test_a_drill_s_tools_are_there_for_a_drill_in_development_alone(
+    environment: Environment, environ: dict[str, str], there: bool
+) -> None:
+    shelf = standard_shelf(environment, environ)
+    assert shelf.get("clock")
+    assert [bool(shelf.get(name)) for name in ("ledger_keyed", "ledger_once")] == [there, there]

@@ -1,0 +1,122 @@
+"""The end of a round: what was said is committed as the owner of the claim's epoch, and then told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from ops.runtime import metrics
+from schemas import codec, subjects
+from schemas.faults import FaultRecord
+from schemas.openai import ToolCall, Usage
+from schemas.replies import Failed, Finished
+from schemas.turns import TurnState, TurnToolsCalled
+from workers.delivery import Fenced
+from workers.generation.committing import assistant_messages, client_calls, reply_so_far, tools_message
+from workers.generation.listening import Listening
+from workers.generation.rounds import Round
+from workers.generation.writer import Piece, ReplyWriter
+from workers.insisting import insist
+from workers.stage import Stage
+
+log = structlog.get_logger()
+
+
+class RoundEnd:
+    """Ends one round, in one of four ways. Raises Fenced where another worker owns the turn by now."""
+
+    def __init__(self, stage: Stage, round: Round, writer: ReplyWriter) -> None:
+        self._stage, self._turns, self._bus = stage, stage.turns, stage.bus
+        self._round, self._claimed, self._writer = round, round.claimed, writer
+
+    async def call_tools(self, listening: Listening, calls: list[ToolCall]) -> None:
+        """Commit the calls, and hand them on. A turn that was stopped meanwhile calls nothing and ends."""
+        claimed = self._claimed
+        await self._writer.flush()
+        await self._writer.heal()
+        message, rows = tools_message(self._round, self._writer, calls)
+        reply = reply_so_far(self._round, self._writer, listening)
+        if not await insist(lambda: self._turns.call_tools(claimed, reply, message, rows)):
+            stand = await insist(lambda: self._turns.stand(claimed.turn_id))
+            if stand is None or stand.epoch != claimed.epoch:
+                raise Fenced
+            if stand.state != TurnState.CALLING_TOOLS:  # else an earlier try did it, and its answer was lost
+                await self.stopped(listening)
+                return
+        await say_tools_called(
+            self._stage, TurnToolsCalled(turn_id=claimed.turn_id, round=claimed.round), claimed.shard
+        )
+
+    async def finish(self, listening: Listening) -> None:
+        """The reply is whole."""
+        calls = client_calls(self._round, listening)
+        self._writer.add([Piece(choice, tool_calls=found) for choice, found in calls.items() if found])
+        reasons = [listening.finish_reason(choice, found) for choice, found in calls.items()]
+        await self._well(listening, calls, reasons, TurnState.COMPLETED)
+
+    async def stopped(self, listening: Listening) -> None:
+        """The user said stop, or nobody listens: what was shown is the reply."""
+        if not listening.begun and not self._round.prefix.said:
+            listening.usage = Usage()  # the model was never asked
+        reasons = ["stop"] * (self._round.arrival.request.n or 1)
+        await self._well(listening, {}, reasons, TurnState.CANCELLED)
+
+    async def _well(
+        self, listening: Listening, calls: dict[int, list[ToolCall]], reasons: list[str], state: TurnState
+    ) -> None:
+        claimed, writer = self._claimed, self._writer
+        await writer.seal()
+        reply = reply_so_far(self._round, writer, listening)
+        stopped = state is TurnState.CANCELLED
+        messages = assistant_messages(self._round, writer, listening, calls, state=state)
+        if stopped and not writer.said:
+            messages = []  # it was stopped before its first word
+        ended = await insist(
+            lambda: self._turns.finish(claimed, state, reply, messages, finish_reasons=reasons),
+            lambda: self._turns.ended_by(claimed),
+        )
+        if ended is None:
+            raise Fenced
+        log.info(
+            "reply_stopped" if stopped else "reply_finished",
+            attempt=claimed.attempts,
+            round=claimed.round,
+            **reply.timings,
+        )
+        if self._stage.config.observability.log_content:
+            log.info("answered", content=writer.text())
+        metrics.tokens(reply.usage.prompt_tokens, reply.usage.completion_tokens)
+        await self._tell(
+            Finished(
+                claimed.epoch, writer.index, reasons, reply.usage, writer.length, writer.digest, state.value, stopped
+            ),
+            ended.session_id,
+        )
+
+    async def badly(self, listening: Listening, fault: FaultRecord, state: TurnState) -> None:
+        """Commit what was said, and say why it is not more."""
+        claimed, writer = self._claimed, self._writer
+        await writer.seal()
+        reply = reply_so_far(self._round, writer, listening)
+        messages = assistant_messages(self._round, writer, listening, {}, state=state) if writer.said else []
+        ended = await insist(
+            lambda: self._turns.finish(claimed, state, reply, messages, fault=fault),
+            lambda: self._turns.ended_by(claimed),
+        )
+        if ended is None:
+            raise Fenced
+        log.warning("reply_failed", code=fault.code, attempt=claimed.attempts, events=writer.index)
+        await self._tell(Failed(claimed.epoch, writer.index, fault, state.value), ended.session_id)
+
+    async def _tell(self, end: Finished | Failed, session_id: str) -> None:
+        metrics.turn_ended(end.state)
+        turn_id, endings = self._claimed.turn_id, self._stage.endings
+        await asyncio.gather(self._writer.tell(end), endings.say_completed(turn_id, self._claimed.shard))
+        await endings.release_after(turn_id, session_id)
+
+
+async def say_tools_called(stage: Stage, event: TurnToolsCalled, shard: int) -> None:
+    """The calls of a round are committed: they may be run."""
+    subject = subjects.turn_event(subjects.TURN_TOOLS_CALLED, shard)
+    await stage.bus.store(subject, codec.encode(event), msg_id=f"{event.turn_id}.tools.{event.round}")
