@@ -11,6 +11,10 @@ from msgspec import UNSET, Meta, UnsetType
 Text = Annotated[str, Meta(max_length=4_000_000)]
 
 
+CHARACTERS_PER_TOKEN = 4
+"""By rule of thumb, where nobody counted."""
+
+
 class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
     text: Text
 

@@ -154,6 +154,7 @@ class Stage:
         await self.stops.open()
         self.also(self.lease.run)
         await self.broker.start()
+        await self.bus.flush()  # ready is who can be asked: the server knows of every subscription
         self.health.ready = True
         log.info("ready")
         await stopping.wait()

@@ -1,15 +1,14 @@
-"""Outages in which nobody dies: what is full refuses at once and heals, what was emptied is made again."""
+"""A work queue at its limit refuses at once and heals. Longer outages are drills: `python -m ops.drills outages`."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from nats.js import JetStreamContext
 
-from ops.drills import outages_servers
 from ops.runtime.bus import Bus
 from schemas.streams import TURNS
 from tests.journeys.api import Api
@@ -56,8 +55,3 @@ async def test_a_full_work_queue_refuses_at_once_and_takes_turns_again_when_it_i
     finally:
         stack.signal("context_fetch", signal.SIGCONT)
         await limit(jetstream, TURNS.max_bytes)
-
-
-@pytest.mark.parametrize("outage", [outages_servers.store_deleted, outages_servers.postgres])
-async def test_a_short_drill_finds_every_promise_kept(outage: Callable[[int, int], Awaitable[bool]]) -> None:
-    assert await outage(24, 1)

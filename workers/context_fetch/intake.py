@@ -12,6 +12,7 @@ from ops.runtime.personalities import PersonalitySet
 from schemas.context import ContextBundle, ModelChoice, Sampling
 from schemas.faults import InvalidValue, ModelNotFound
 from schemas.openai import (
+    CHARACTERS_PER_TOKEN,
     AssistantMessage,
     ChatRequest,
     DeveloperMessage,
@@ -28,7 +29,6 @@ from schemas.openai import (
 from schemas.personalities import Personality
 
 PERSONALITY_PREFIX = "cozy/"
-CHARACTERS_PER_TOKEN = 4
 TOKENS_OF_AN_IMAGE = 1_000
 """About what model servers count for one, whatever its bytes."""
 NOTHING_NEW = "The request brings no new user message or tool result."

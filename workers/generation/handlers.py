@@ -33,6 +33,8 @@ log = structlog.get_logger()
 CUT_OFF = EngineFailed(
     "The reply was cut off, and its model cannot go on from the middle. What was said is kept."
 ).record
+TAKEOVERS_AT_ONCE = 16
+"""Replies of lost owners read back at a time: a hundred at once would starve the replies under way."""
 
 
 class Generation:
@@ -43,6 +45,7 @@ class Generation:
         self.engines, self.partials, self.pace = engines, partials, pace
         self.attention = Attention(stage.bus, stage.config.engines.generation)
         self._stock = Stock(stage.bus)
+        self._takeovers = asyncio.Semaphore(TAKEOVERS_AT_ONCE)
 
     async def on_turn_prepared(self, event: TurnPrepared) -> None:
         """Claim the round, let the model answer, commit, and tell."""
@@ -66,7 +69,8 @@ class Generation:
         )
 
     async def _taken(self, claimed: Claimed) -> Prefix:
-        prefix = await read_prefix(self.bus, claimed)
+        async with self._takeovers:
+            prefix = await read_prefix(self.bus, claimed)
         message_id = part_of(claimed.turn_id, "reply", claimed.round, 0)
         return unless_forgotten(prefix, await self.turns.kept_partial(message_id))
 

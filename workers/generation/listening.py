@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.ids import part_of
-from schemas.openai import FunctionCall, ToolCall, Usage
+from schemas.openai import CHARACTERS_PER_TOKEN, FunctionCall, ToolCall, Usage
 from workers.engines.ai.answer import ToolCallFold
 from workers.engines.ai.chunks import Chunk
 from workers.generation.takeover import Prefix
 from workers.generation.writer import Piece
-
-CHARACTERS_PER_TOKEN = 4
 
 
 def _storable(words: str | None) -> str:

@@ -10,8 +10,8 @@ import structlog
 from ops.runtime.bus import Bus, BusUnavailable
 from ops.runtime.replay import replay
 from schemas import codec, subjects
-from schemas.openai import ChatRequest
-from schemas.replies import Delta, Fence, Frame, Gap, Progress, ReplyFold
+from schemas.openai import CHARACTERS_PER_TOKEN, ChatRequest
+from schemas.replies import Delta, Fence, Frame, Gap, Progress, ReplyFold, measure
 from schemas.streams import REPLIES
 from workers.storage.turn_rows import Claimed
 
@@ -107,13 +107,20 @@ async def read_up_to(bus: Bus, claimed: Claimed, fence: int) -> Prefix | None:
 
 def unless_forgotten(prefix: Prefix, kept: str | None) -> Prefix:
     """The prefix, lost where the stream has forgotten words that PostgreSQL has kept: a power cut takes the stream's
-    unsynced end, and what readers saw of it must not be said again in other words.
+    unsynced end, and what readers saw of it must not be said again in other words. What was kept belongs to it.
     """
     shown = "".join(delta.text for delta in prefix.said if delta.choice == 0)
     if not kept or shown.startswith(kept):
         return prefix
     log.warning("prefix_forgotten", shown=len(shown), kept=len(kept))
-    return msgspec.structs.replace(prefix, lost=True)
+    if not kept.startswith(shown):
+        return msgspec.structs.replace(prefix, lost=True)
+    rest = kept[len(shown) :]
+    tokens = len(rest) // CHARACTERS_PER_TOKEN + 1
+    forgotten = Delta(0, prefix.index + 1, rest, tokens=tokens)  # of no living owner: it is read from PostgreSQL only
+    length, digest = measure(forgotten, prefix.length, prefix.digest)
+    said = (*prefix.said, forgotten)
+    return msgspec.structs.replace(prefix, lost=True, said=said, index=forgotten.index, length=length, digest=digest)
 
 
 def may_continue(request: ChatRequest, prefix: Prefix, resume: str | None) -> bool:

@@ -13,6 +13,7 @@ from ops.runtime.config import Config
 from schemas.context import ModelChoice, Sampling
 from schemas.faults import InvalidValue, ModelNotFound
 from schemas.openai import (
+    CHARACTERS_PER_TOKEN,
     AssistantMessage,
     AudioPart,
     ChatRequest,
@@ -31,7 +32,6 @@ from schemas.openai import (
 from schemas.personalities import ModelSettings
 from tests.workers.asked import chat
 from workers.context_fetch.intake import (
-    CHARACTERS_PER_TOKEN,
     TOKENS_OF_AN_IMAGE,
     Answerer,
     answerer,

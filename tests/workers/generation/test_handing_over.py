@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from ops.runtime.bus import Bus
-from schemas import subjects
+from schemas import codec, subjects
 from schemas.ids import new_id, part_of
 from schemas.openai import FunctionSpec, Tool
-from schemas.replies import Delta, Failed, Fence, Finished, Start
+from schemas.replies import Delta, Failed, Fence, Finished, Frame, ReplyFold, Start
 from schemas.turns import TurnCompleted, TurnPrepared, TurnRequested, TurnState, TurnToolsCalled
 from tests.workers.asked import OTHER, alive, answer, calls_of, claimed, column, reply
 from tests.workers.generation.acting import Line, Script
@@ -19,8 +19,10 @@ from tests.workers.generation.rounds_made import chunk, counted
 from tests.workers.sent import events, frames
 from workers.delivery import CLAIM_AFTER, Fenced, Later
 from workers.generation.handlers import Generation
+from workers.records.stored_reply import stored_reply
 from workers.storage.turn_rows import Partial
 from workers.storage.turns import Turns
+from workers.storage.turns_read import TurnsRead
 
 CLOCK = Tool(function=FunctionSpec(name="clock"))
 
@@ -95,6 +97,14 @@ async def test_a_reply_of_which_the_stream_has_forgotten_words_is_not_said_again
     await make_door().on_turn_prepared(event_of(arrival))
     assert len(script.calls) == 1
     assert await state_of(turns, arrival) == TurnState.INTERRUPTED
+    stored = "SELECT content AS value FROM messages WHERE role = 'assistant' AND NOT metadata ? 'partial'"
+    assert await column(turns.database, stored) == ["Once upon a"]
+    replied = await TurnsRead(turns.database).replied(arrival.user_id, arrival.turn_id)
+    assert replied
+    fold = ReplyFold()
+    shown = [event for data in stored_reply(replied).frames for event in fold.feed(codec.decoder(Frame).decode(data))]
+    assert "".join(event.text for event in shown if isinstance(event, Delta)) == "Once upon a"
+    assert isinstance(fold.end, Failed)
 
 
 async def test_a_reply_whose_model_cannot_go_on_ends_honestly(
