@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from ops.runtime import metrics
-from ops.runtime.bus import Bus
+from ops.runtime.bus import STORE_BUDGET, Bus
 from schemas import codec, subjects
 from schemas.faults import FaultRecord
 from schemas.ids import part_of
@@ -18,9 +18,6 @@ from workers.storage.turn_rows import TurnEnd
 from workers.storage.turns import Turns
 
 log = structlog.get_logger()
-
-BUDGET = 10.0
-"""Seconds within which a message about an end is stored, where nobody says otherwise."""
 
 
 class Endings:
@@ -38,7 +35,7 @@ class Endings:
         log.warning("turn_failed", turn_id=turn_id, code=fault.code)
         await self.tell_end(turn_id)
 
-    async def tell_end(self, turn_id: str, *, again: str = "", budget: float = BUDGET) -> None:
+    async def tell_end(self, turn_id: str, *, again: str = "", budget: float = STORE_BUDGET) -> None:
         """Void what an old owner may still say, say how the turn has ended, tell memory, and let its session go on.
 
         For whoever ends a turn from outside, or finds an end that may not have been told. `budget`: seconds for each
@@ -82,7 +79,7 @@ class Endings:
         if self.arrivals.concurrent_turns is not None or session_id != part_of(turn_id, "session"):
             await self.release(session_id)
 
-    async def say_completed(self, turn_id: str, shard: int, *, again: str = "", budget: float = BUDGET) -> None:
+    async def say_completed(self, turn_id: str, shard: int, *, again: str = "", budget: float = STORE_BUDGET) -> None:
         """Tell memory that the turn has ended, well or not. `again` makes the message id fresh."""
         event = codec.encode(TurnCompleted(turn_id=turn_id))
         subject = subjects.turn_event(subjects.TURN_COMPLETED, shard)

@@ -9,12 +9,12 @@ import structlog
 from ops.runtime import metrics, topology
 from ops.runtime.bus import Bus
 from ops.runtime.settings import Storage
-from schemas import codec, subjects
 from schemas.ids import new_id
 from schemas.streams import CONSUMERS, CONTEXT_FETCH, GENERATION, MEMORY_WRITEBACK, TOOL_EXECUTION
-from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
+from schemas.turns import TurnState
 from workers.backlog import Backlog
 from workers.endings import Endings
+from workers.onward import say_prepared, say_tools_called
 from workers.storage.turn_rows import Standing
 from workers.storage.upkeep import Upkeep
 
@@ -90,11 +90,6 @@ class Sweeper:
         if turn.state == TurnState.ACCEPTED:
             await self._endings.announce(turn.turn_id, turn.shard, again=again)
         elif turn.state == TurnState.CALLING_TOOLS:
-            called = TurnToolsCalled(turn_id=turn.turn_id, round=turn.round)
-            await self._send(subjects.TURN_TOOLS_CALLED, turn, codec.encode(called), again)
+            await say_tools_called(self._bus, turn.turn_id, turn.round, turn.shard, msg_id=f"{turn.turn_id}{again}")
         else:
-            prepared = TurnPrepared(turn_id=turn.turn_id, round=turn.round)
-            await self._send(subjects.TURN_PREPARED, turn, codec.encode(prepared), again)
-
-    async def _send(self, event: str, turn: Standing, data: bytes, again: str) -> None:
-        await self._bus.store(subjects.turn_event(event, turn.shard), data, msg_id=f"{turn.turn_id}{again}")
+            await say_prepared(self._bus, turn.turn_id, turn.round, turn.shard, msg_id=f"{turn.turn_id}{again}")

@@ -28,6 +28,8 @@ COMPLAIN_EVERY = 5.0
 """Seconds between two lines about a bus that is away."""
 STORE_SECONDS = 1.0
 """How long one publish waits for the stream's receipt before it is sent again."""
+STORE_BUDGET = 10.0
+"""Seconds within which a message is stored, where nobody says otherwise."""
 STREAM_FULL = {10077, 10122, 10047}
 """JetStream's codes for a stream at its limit (`max_bytes`, `max_msgs`, resources): waiting may help."""
 
@@ -164,7 +166,7 @@ class Bus:
             raise BusUnavailable(type(error).__name__) from error
         return answer.data
 
-    async def store(self, subject: str, data: bytes, *, msg_id: str | None, budget: float = 10.0) -> Receipt:
+    async def store(self, subject: str, data: bytes, *, msg_id: str | None, budget: float = STORE_BUDGET) -> Receipt:
         """Publish into a stream until it says that it has it: the same message id on each try, so it is there once.
 
         Raises BusFull where the stream refuses, BusUnavailable when `budget` seconds have passed, TooLarge at once.

@@ -6,7 +6,7 @@ import structlog
 
 from ops.runtime import metrics
 from ops.runtime.bus import Bus
-from schemas import codec, subjects
+from schemas import codec
 from schemas.context import ContextBundle
 from schemas.faults import Fault
 from schemas.ids import part_of
@@ -14,7 +14,6 @@ from schemas.turns import (
     Accepted,
     Refused,
     TurnArrival,
-    TurnPrepared,
     TurnReleased,
     TurnRequested,
     TurnState,
@@ -22,6 +21,7 @@ from schemas.turns import (
 from workers.context_fetch.acceptance import Acceptance
 from workers.context_fetch.intake import answerer
 from workers.endings import Endings
+from workers.onward import say_prepared
 from workers.storage.turn_rows import ReleasedRow
 from workers.storage.turns import Turns
 
@@ -57,7 +57,7 @@ class ContextFetch:
 
     async def _go_on(self, verdict: Accepted, state: TurnState) -> None:
         if state is TurnState.PREPARED:
-            await self._say_prepared(verdict.turn_id, verdict.shard, 0)
+            await say_prepared(self.bus, verdict.turn_id, 0, verdict.shard)
         elif state is TurnState.ACCEPTED:
             await self._prepare_released(TurnReleased(turn_id=verdict.turn_id))
         elif state is TurnState.QUEUED:
@@ -75,7 +75,7 @@ class ContextFetch:
             await self.acceptance.arrivals.prepare(row.turn_id, bundle)
         stand = await self.turns.stand(event.turn_id)
         if stand is not None and stand.state == TurnState.PREPARED:
-            await self._say_prepared(event.turn_id, stand.shard, stand.round)
+            await say_prepared(self.bus, event.turn_id, stand.round, stand.shard)
 
     async def _bundle(self, row: ReleasedRow) -> ContextBundle:
         arrival, acceptance = codec.decode(row.arrival, TurnRequested), self.acceptance
@@ -84,8 +84,3 @@ class ContextFetch:
         config = acceptance.config
         who = answerer(arrival.request, config.personalities, config.models, row.personality_id)
         return await acceptance.bundle_in_session(acceptance.arrivals.database, arrival, row.session_id, who)
-
-    async def _say_prepared(self, turn_id: str, shard: int, round: int) -> None:
-        event = codec.encode(TurnPrepared(turn_id=turn_id, round=round))
-        subject = subjects.turn_event(subjects.TURN_PREPARED, shard)
-        await self.bus.store(subject, event, msg_id=f"{turn_id}.prepared.{round}")

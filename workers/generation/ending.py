@@ -7,17 +7,17 @@ import asyncio
 import structlog
 
 from ops.runtime import metrics
-from schemas import codec, subjects
 from schemas.faults import FaultRecord
 from schemas.openai import ToolCall, Usage
 from schemas.replies import Failed, Finished
-from schemas.turns import TurnState, TurnToolsCalled
+from schemas.turns import TurnState
 from workers.delivery import Fenced
 from workers.generation.committing import assistant_messages, client_calls, reply_so_far, tools_message
 from workers.generation.listening import Listening
 from workers.generation.rounds import Round
 from workers.generation.writer import Piece, ReplyWriter
 from workers.insisting import insist
+from workers.onward import say_tools_called
 from workers.stage import Stage
 
 log = structlog.get_logger()
@@ -44,9 +44,7 @@ class RoundEnd:
             if stand.state != TurnState.CALLING_TOOLS:  # else an earlier try did it, and its answer was lost
                 await self.stopped(listening)
                 return
-        await say_tools_called(
-            self._stage, TurnToolsCalled(turn_id=claimed.turn_id, round=claimed.round), claimed.shard
-        )
+        await say_tools_called(self._stage.bus, claimed.turn_id, claimed.round, claimed.shard)
 
     async def finish(self, listening: Listening) -> None:
         """The reply is whole."""
@@ -114,9 +112,3 @@ class RoundEnd:
         turn_id, endings = self._claimed.turn_id, self._stage.endings
         await asyncio.gather(self._writer.tell(end), endings.say_completed(turn_id, self._claimed.shard))
         await endings.release_after(turn_id, session_id)
-
-
-async def say_tools_called(stage: Stage, event: TurnToolsCalled, shard: int) -> None:
-    """The calls of a round are committed: they may be run."""
-    subject = subjects.turn_event(subjects.TURN_TOOLS_CALLED, shard)
-    await stage.bus.store(subject, codec.encode(event), msg_id=f"{event.turn_id}.tools.{event.round}")

@@ -11,12 +11,12 @@ from schemas import codec
 from schemas.context import ContextBundle
 from schemas.faults import EngineFailed, Fault
 from schemas.ids import part_of
-from schemas.turns import TurnPrepared, TurnRequested, TurnState, TurnToolsCalled
+from schemas.turns import TurnPrepared, TurnRequested, TurnState
 from workers.delivery import CLAIM_AFTER, Fenced, Later
 from workers.engines.ai.pool import EnginePool
 from workers.generation.attention import Attended, Attention
 from workers.generation.committing import tool_calls_of
-from workers.generation.ending import RoundEnd, say_tools_called
+from workers.generation.ending import RoundEnd
 from workers.generation.holes import Stock
 from workers.generation.pace import Pace
 from workers.generation.partials import PartialKeeper
@@ -24,6 +24,7 @@ from workers.generation.rounds import Round
 from workers.generation.speaking import Speech
 from workers.generation.takeover import Prefix, may_continue, read_prefix, unless_forgotten
 from workers.generation.writer import ReplyWriter
+from workers.onward import say_tools_called
 from workers.stage import Stage
 from workers.stops import Stopped
 from workers.storage.turn_rows import Claimed
@@ -118,6 +119,6 @@ class Generation:
         if stand.state == TurnState.GENERATING and stand.round == event.round:
             raise Later(stand.claim_in + CLAIM_AFTER)
         if stand.state == TurnState.CALLING_TOOLS and stand.round == event.round:
-            await say_tools_called(self.stage, TurnToolsCalled(turn_id=event.turn_id, round=event.round), stand.shard)
+            await say_tools_called(self.bus, event.turn_id, event.round, stand.shard)
             return
         await self.stage.endings.tell_end(event.turn_id)

@@ -13,9 +13,10 @@ from schemas import codec, subjects
 from schemas.context import ContextBundle
 from schemas.ids import part_of
 from schemas.replies import Progress
-from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
+from schemas.turns import TurnState, TurnToolsCalled
 from workers.delivery import CLAIM_AFTER, Fenced, Later
 from workers.insisting import insist
+from workers.onward import say_prepared
 from workers.stage import Stage
 from workers.storage.turn_rows import AskedCall, ToolsClaimed
 from workers.tool_execution.calls import CallRunner
@@ -56,7 +57,7 @@ class ToolExecution:
         )
         if not finished:
             raise Fenced
-        await self._say_prepared(claimed.turn_id, claimed.shard, claimed.round + 1)
+        await say_prepared(self.bus, claimed.turn_id, claimed.round + 1, claimed.shard)
 
     async def _run(self, claimed: ToolsClaimed, call: AskedCall, allowed: frozenset[str], stop: asyncio.Event) -> str:
         await self._show(claimed, call, "running")
@@ -70,11 +71,6 @@ class ToolExecution:
         with contextlib.suppress(BusUnavailable):
             await self.bus.publish(subjects.reply(claimed.shard, claimed.turn_id), codec.encode(frame))
 
-    async def _say_prepared(self, turn_id: str, shard: int, round: int) -> None:
-        event = codec.encode(TurnPrepared(turn_id=turn_id, round=round))
-        subject = subjects.turn_event(subjects.TURN_PREPARED, shard)
-        await self.bus.store(subject, event, msg_id=f"{turn_id}.prepared.{round}")
-
     async def _not_ours(self, event: TurnToolsCalled) -> None:
         stand = await self.turns.stand(event.turn_id)
         if stand is None:
@@ -82,7 +78,7 @@ class ToolExecution:
         elif stand.state == TurnState.CALLING_TOOLS and stand.round == event.round:
             raise Later(stand.claim_in + CLAIM_AFTER)
         elif stand.state == TurnState.PREPARED and stand.round == event.round + 1:
-            await self._say_prepared(event.turn_id, stand.shard, stand.round)
+            await say_prepared(self.bus, event.turn_id, stand.round, stand.shard)
 
 
 def told(answers: Sequence[str | BaseException]) -> list[str]:
