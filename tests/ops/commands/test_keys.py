@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -17,6 +17,7 @@ from ops.runtime.bus import Bus
 from schemas import codec, subjects
 from schemas.ids import new_id
 from schemas.records import CallersRevoked
+from tests.ops.commands.conftest import Ops
 from workers.storage.callers import Callers
 from workers.storage.database import Database
 from workers.storage.keys import Keys
@@ -24,35 +25,17 @@ from workers.storage.keys import Keys
 NOWHERE = "nats://127.0.0.1:1"
 
 
-class Said(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Awaitable[Said]]
-
-
 @pytest.fixture
-def keys(database_url: str, nats_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`python -m ops keys ...` on the test's servers. In a thread, since it runs an event loop of its own."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("NATS_URL", nats_url)
-
-    async def run(*arguments: str) -> Said:
-        status = await asyncio.to_thread(main, list(arguments))
-        return Said(status, *capsys.readouterr())
-
-    return run
+def keys(ops: Ops) -> Ops:
+    """`python -m ops keys ...` on the test's servers."""
+    return partial(ops, "keys")
 
 
 def sha256(key: str) -> str:
     return hashlib.sha256(key.strip().encode()).hexdigest()
 
 
-async def test_create_prints_a_key_whose_hash_alone_is_stored(keys: Run, database: Database) -> None:
+async def test_create_prints_a_key_whose_hash_alone_is_stored(keys: Ops, database: Database) -> None:
     made = await keys("create", "--user", "ann")
     assert made.status == 0
     assert made.out.startswith("sk-cozy-")
@@ -63,28 +46,28 @@ async def test_create_prints_a_key_whose_hash_alone_is_stored(keys: Run, databas
     assert made.out.strip() not in (await keys("list")).out
 
 
-async def test_create_makes_an_admin_where_asked(keys: Run, database: Database) -> None:
+async def test_create_makes_an_admin_where_asked(keys: Ops, database: Database) -> None:
     made = await keys("create", "--user", "ann", "--role", "admin")
     found = await Callers(database).find_key(sha256(made.out))
     assert found is not None
     assert found.role == "admin"
 
 
-async def test_a_second_key_is_the_same_users(keys: Run, database: Database) -> None:
+async def test_a_second_key_is_the_same_users(keys: Ops, database: Database) -> None:
     hashes = [sha256((await keys("create", "--user", "ann")).out) for _ in range(2)]
     assert len(set(hashes)) == 2
     found = [await Callers(database).find_key(key_hash) for key_hash in hashes]
     assert len({row.user_id for row in found if row}) == 1
 
 
-async def test_create_does_not_change_a_users_role(keys: Run) -> None:
+async def test_create_does_not_change_a_users_role(keys: Ops) -> None:
     await keys("create", "--user", "ann")
     refused = await keys("create", "--user", "ann", "--role", "admin")
     assert (refused.status, refused.out) == (1, "")
     assert "exists with role user" in refused.err
 
 
-async def test_create_refuses_a_key_for_a_user_who_is_not_active(keys: Run, database: Database) -> None:
+async def test_create_refuses_a_key_for_a_user_who_is_not_active(keys: Ops, database: Database) -> None:
     await keys("create", "--user", "ann")
     await database.run("UPDATE users SET status = 'inactive'", {})
     refused = await keys("create", "--user", "ann")
@@ -111,7 +94,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
-async def test_list_shows_each_key_and_its_state(keys: Run, database: Database) -> None:
+async def test_list_shows_each_key_and_its_state(keys: Ops, database: Database) -> None:
     await keys("create", "--user", "ann", "--expires-days", "3")
     await keys("create", "--user", "ben", "--role", "admin")
     [ann, ben] = await Keys(database).listed(None)
@@ -122,7 +105,7 @@ async def test_list_shows_each_key_and_its_state(keys: Run, database: Database) 
     assert (second[:4], second[-1]) == ([ben.id, ben.prefix, "ben", "admin"], "revoked")
 
 
-async def test_list_can_be_one_users(keys: Run) -> None:
+async def test_list_can_be_one_users(keys: Ops) -> None:
     await keys("create", "--user", "ann")
     await keys("create", "--user", "ben")
     listed = await keys("list", "--user", "ben")
@@ -142,7 +125,7 @@ async def revocations(nats_url: str) -> AsyncIterator[asyncio.Queue[CallersRevok
 
 @pytest.mark.parametrize("named_by", ["id", "prefix"])
 async def test_revoke_ends_the_key_and_tells_every_gateway(
-    keys: Run, database: Database, revocations: asyncio.Queue[CallersRevoked], named_by: str
+    keys: Ops, database: Database, revocations: asyncio.Queue[CallersRevoked], named_by: str
 ) -> None:
     key = (await keys("create", "--user", "ann")).out
     [listed] = await Keys(database).listed(None)
@@ -155,7 +138,7 @@ async def test_revoke_ends_the_key_and_tells_every_gateway(
 
 
 async def test_revoke_without_nats_ends_the_key_and_says_that_gateways_do_not_know(
-    keys: Run, database: Database, monkeypatch: pytest.MonkeyPatch
+    keys: Ops, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await keys("create", "--user", "ann")
     [key] = await Keys(database).listed(None)
@@ -168,7 +151,7 @@ async def test_revoke_without_nats_ends_the_key_and_says_that_gateways_do_not_kn
 
 
 async def test_revoking_again_tells_the_gateways_again(
-    keys: Run, database: Database, revocations: asyncio.Queue[CallersRevoked], monkeypatch: pytest.MonkeyPatch
+    keys: Ops, database: Database, revocations: asyncio.Queue[CallersRevoked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await keys("create", "--user", "ann")
     [key] = await Keys(database).listed(None)
@@ -180,13 +163,13 @@ async def test_revoking_again_tells_the_gateways_again(
 
 
 @pytest.mark.parametrize("named", ["nobody", new_id(), "' OR true --"])
-async def test_revoke_says_when_there_is_no_such_key(keys: Run, named: str) -> None:
+async def test_revoke_says_when_there_is_no_such_key(keys: Ops, named: str) -> None:
     said = await keys("revoke", named)
     assert said.status == 1
     assert "there is no key" in said.err
 
 
-async def test_a_prefix_that_means_two_keys_revokes_neither(keys: Run, database: Database) -> None:
+async def test_a_prefix_that_means_two_keys_revokes_neither(keys: Ops, database: Database) -> None:
     await keys("create", "--user", "ann")
     await keys("create", "--user", "ann")
     await database.run("UPDATE api_keys SET prefix = 'sk-cozy-same'", {})
@@ -196,7 +179,7 @@ async def test_a_prefix_that_means_two_keys_revokes_neither(keys: Run, database:
     assert {key.state for key in await Keys(database).listed(None)} == {"active"}
 
 
-async def test_a_database_without_tables_is_told_as_such(keys: Run, database: Database) -> None:
+async def test_a_database_without_tables_is_told_as_such(keys: Ops, database: Database) -> None:
     await database.run("ALTER TABLE api_keys RENAME TO elsewhere", {})
     said = await keys("list")
     assert said.status == 1
@@ -204,7 +187,7 @@ async def test_a_database_without_tables_is_told_as_such(keys: Run, database: Da
 
 
 async def test_a_database_that_does_not_answer_is_told_without_its_address(
-    keys: Run, monkeypatch: pytest.MonkeyPatch
+    keys: Ops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://cozy:secret@127.0.0.1:1/cozy")
     said = await keys("list")
