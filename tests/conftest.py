@@ -23,9 +23,22 @@ from ops.runtime.bus import Bus
 from schemas.streams import STREAMS
 from workers.storage.database import Database
 
+TOGETHER = ("journeys",)
+"""Folders whose tests share a running system, and so a process where `make test` runs two."""
+FIRST = ("journeys", "drills")
+"""Folders that take longest and wait most: what else there is runs beside them."""
 TEMPLATE = "migrated"
 LEASE_SECONDS = 10.0
 NUMBERS = count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For pytest-xdist: which tests stay together, and in which order they are handed out."""
+    for item in items:
+        folders = item.path.relative_to(item.config.rootpath).parts
+        together = next((name for name in TOGETHER if name in folders), "/".join(folders))
+        item.add_marker(pytest.mark.xdist_group(together))
+    items.sort(key=lambda item: not any(f"/{name}/" in item.nodeid for name in FIRST))
 
 
 @pytest.fixture(scope="session")

@@ -126,12 +126,15 @@ def no_snapshot() -> None:
 
 def message_id_reused() -> None:
     """The sweeper drives a turn again under the message id that its event had the first time."""
+    for name in ("say_prepared", "say_tools_called"):
+        _replace("workers.sweeper", name, _without_fresh_id(_replace("workers.sweeper", name, None)))
 
-    async def send(self: Any, event: str, turn: Any, data: bytes, again: str) -> None:
-        subject = importlib.import_module("schemas.subjects").turn_event(event, turn.shard)
-        await self._bus.store(subject, data, msg_id=f"{turn.turn_id}.prepared.{turn.round}")
 
-    _replace("workers.sweeper", "Sweeper._send", send)
+def _without_fresh_id(original: Any) -> Any:
+    async def say(*rest: Any, msg_id: str) -> None:
+        await original(*rest)
+
+    return say
 
 
 MUTATIONS: Mapping[str, Callable[[], None]] = {

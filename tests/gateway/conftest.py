@@ -119,8 +119,10 @@ async def connected(gateway: Running) -> Running:
     return gateway
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def gateway(nats: EmbeddedNats, settings_folder: Path) -> AsyncIterator[Running]:
-    """A gateway with the settings of the environment `test`, connected."""
+    """A gateway with the settings of the environment `test`, connected. It ends with the last test of the gateway: its
+    clocks would write their log lines into other tests' logs.
+    """
     async with running(nats.url, settings_folder) as found:
         yield await connected(found)

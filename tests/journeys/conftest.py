@@ -30,13 +30,13 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def canaries() -> Canaries:
     """Every word that must stay out of the logs."""
     return Canaries()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stack(servers_folder: Path, canaries: Canaries) -> AsyncIterator[Stack]:
     """The running system. When all journeys are over it must stop in time, whole, with no word of them in its logs."""
     stack = Stack(servers_folder / "stack", SETTINGS)
@@ -51,26 +51,26 @@ async def stack(servers_folder: Path, canaries: Canaries) -> AsyncIterator[Stack
     assert_nothing_went_wrong_within(stack)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
     """HTTP, with as many connections as a test likes."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         yield session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def api(stack: Stack, http: aiohttp.ClientSession) -> Api:
     """The development user."""
     return Api(http, stack.url, KEY)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def admin(stack: Stack, http: aiohttp.ClientSession) -> Api:
     """The development admin."""
     return Api(http, stack.url, ADMIN_KEY)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stranger(stack: Stack, http: aiohttp.ClientSession, canaries: Canaries) -> Api:
     """Another user, made as an operator makes one."""
     status, key, errors = await stack.ops("keys", "create", "--user", "stranger")
@@ -79,14 +79,14 @@ async def stranger(stack: Stack, http: aiohttp.ClientSession, canaries: Canaries
     return Api(http, stack.url, key.strip())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def client(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
     """OpenAI's own client. It does not try again, so that every failure is seen."""
     async with AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=KEY, max_retries=0, timeout=30) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def upstream(stack: Stack, http: aiohttp.ClientSession) -> Upstream:
     """What the model server was asked."""
     return Upstream(http, stack)

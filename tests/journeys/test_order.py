@@ -13,6 +13,7 @@ from tests.journeys.gateways import another_gateway
 from tests.journeys.stack import Stack, until
 
 SLOW = {"x-scripted-tokens": "20", "x-scripted-gap-ms": "50"}
+ENDLESS = {"x-scripted-tokens": "1000", "x-scripted-gap-ms": "50"}
 WITHIN = 0.03
 """Seconds from one message to the next: three of them come within 100 ms."""
 
@@ -56,9 +57,9 @@ async def test_a_message_that_interrupts_ends_what_came_before_it_and_is_next(
     gateways: list[Api], upstream: Upstream, word: str
 ) -> None:
     session_id = await gateways[0].session()
-    first = asyncio.create_task(gateways[0].chat(f"0 {word}", cozy={"session_id": session_id}, headers=SLOW))
+    first = asyncio.create_task(gateways[0].chat(f"0 {word}", cozy={"session_id": session_id}, headers=ENDLESS))
     await until(lambda: _asked(upstream, word), 5, lambda: "never asked")
-    second = asyncio.create_task(gateways[1].chat(f"1 {word}", cozy={"session_id": session_id}, headers=SLOW))
+    second = asyncio.create_task(gateways[1].chat(f"1 {word}", cozy={"session_id": session_id}, headers=ENDLESS))
     await until(lambda: _has(gateways[0], session_id, 2), 5, lambda: "never accepted")
     third = await gateways[0].chat(f"2 {word}", cozy={"session_id": session_id, "on_busy": "interrupt"})
     assert third.status == 200

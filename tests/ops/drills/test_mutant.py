@@ -36,7 +36,7 @@ def test_every_mutation_fits_the_code_and_the_worker_runs_with_it(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("module", "path"),
-    [("workers.delivery", "delivers"), ("workers.sweeper", "Sweeper._sends"), ("workers.sweeper", "Broom._send")],
+    [("workers.delivery", "delivers"), ("workers.sweeper", "Sweeper._drives"), ("workers.sweeper", "Broom._drive")],
 )
 def test_a_mutation_that_no_longer_fits_ends_the_process(module: str, path: str) -> None:
     with pytest.raises(SystemExit, match=f"{module}.{path} is not what this mutation breaks"):

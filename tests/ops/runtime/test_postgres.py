@@ -70,7 +70,7 @@ async def test_a_statement_has_its_time(opens: Opens, database_url: str) -> None
 
 
 async def test_no_more_connections_than_allowed_are_opened(opens: Opens, database_url: str) -> None:
-    pool = await opens(database_url, size=2, wait=0.1)
+    pool = await opens(database_url, size=2, wait=1)
     async with pool.connection(), pool.connection():
         with pytest.raises(psycopg.OperationalError):
             await first(pool, "SELECT 1")
