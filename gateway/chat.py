@@ -13,7 +13,8 @@ from structlog.contextvars import bind_contextvars
 
 from gateway import body, intake, problems, sse
 from gateway.collect import Collector
-from gateway.reply_reader import ReplyReader, Shown
+from gateway.joining import Shown
+from gateway.reply_reader import ReplyReader
 from gateway.services import Asked, Services, services_of
 from gateway.streamed import StreamedAnswer, Watch
 from schemas.faults import Fault, fault_from

@@ -30,7 +30,9 @@ class Hearing:
         """Whether nobody is listening any more."""
         self._bus = bus
         self._live, self._asked = subjects.live(shard, turn_id), subjects.listeners(turn_id)
-        self._ears: list[Listener] = []
+        self._moving = False
+        self._live_ear: Listener | None = None
+        self._asked_ear: Listener | None = None
         self._heard: list[bytes] = []
         self._bytes = 0
         self._let_go = False
@@ -42,7 +44,7 @@ class Hearing:
     async def open(self, *, late: bool = False) -> None:
         """Begin to hear, and to answer whoever asks whether anybody does: at once only where the turn may be `late`,
         for nobody asks in a turn's first second, and most replies do not last longer."""
-        self._ears.append(await self._bus.listen(self._live, self._hear))
+        self._live_ear = await self._bus.listen(self._live, self._hear)
         if late:
             await self._be_present()
         else:
@@ -50,35 +52,50 @@ class Hearing:
 
     async def _be_present(self) -> None:
         ear = await self._bus.take(self._asked, self._say_here)
-        if self.left:
+        if self.left and not self._moving:
             await ear.close()
         else:
-            self._ears.append(ear)
+            self._asked_ear = ear
 
     async def close(self) -> None:
         """Stop hearing."""
         self.leave()
-        ears, self._ears = self._ears, []
+        self._moving = False
+        ears, self._live_ear, self._asked_ear = (self._live_ear, self._asked_ear), None, None
         for ear in ears:
-            await ear.close()
+            if ear is not None:
+                await ear.close()
 
-    def leave(self) -> None:
-        """Nobody is listening any more: end a wait under way."""
-        self.left = True
+    def leave(self, *, moving: bool = False) -> None:
+        """Nobody is listening any more: end a wait under way.
+
+        `moving`: its client is on the way to another gateway; until `close`, whoever asks is told that it listens.
+        """
+        if not self.left:
+            self.left, self._moving = True, moving
         self.wake_up()
+
+    async def stay_present(self, seconds: float) -> None:
+        """Hear no more; where its client is on the way to another gateway, say for so long that it listens."""
+        ear, self._live_ear = self._live_ear, None
+        if ear is not None:
+            await ear.close()
+        if self._moving and self._asked_ear is not None:
+            await asyncio.sleep(seconds)
 
     def take(self) -> list[bytes]:
         """What was heard and not taken yet, or the first part of it."""
         heard = self._heard
         if len(heard) > AT_ONCE:
             self._heard = heard[AT_ONCE:]
+            self.keep(())
             return heard[:AT_ONCE]
-        self._heard = []
+        self._heard, self._bytes = [], 0
         return heard
 
     def keep(self, frames: Sequence[bytes]) -> None:
         """These frames are still held by whoever took them, and count."""
-        self._bytes = sum(map(_cost, (*frames, *self._heard))) if frames or self._heard else 0
+        self._bytes = sum(map(_cost, (*frames, *self._heard)))
 
     def let_go(self) -> None:
         """Forget what was heard: it is to be read back from the stream."""
@@ -128,7 +145,7 @@ class Hearing:
         self.wake_up()
 
     def _say_here(self, reply: bytes, headers: bytes, data: bytes) -> None:
-        if reply and not self.left:
+        if reply and (self._moving or not self.left):
             self._begin(self._bus.publish(reply.decode(), b""))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

@@ -58,7 +58,7 @@ class Readers:
     def end_resumable(self) -> None:
         """Send the clients that come back by themselves to another gateway: their streams end where they are."""
         for reader in list(self._resumable):
-            reader.leave()
+            reader.send_away()
 
     def end_all(self) -> None:
         """End every reader's reading, not the turns; each is told where its reply can be read on."""

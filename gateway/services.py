@@ -14,9 +14,10 @@ from litestar.datastructures import State
 
 from gateway.admission import Admission
 from gateway.callers import Callers
+from gateway.joining import Shown
 from gateway.readers import Readers
 from gateway.records_client import Records
-from gateway.reply_reader import ReplyReader, Shown
+from gateway.reply_reader import ReplyReader
 from gateway.storage_clock import StorageClock
 from ops.runtime.bus import Bus
 from ops.runtime.config import Config
@@ -87,7 +88,7 @@ class Services:
         if stored.state not in ENDS:
             await reader.open(late=True)
         if self.draining.is_set():
-            reader.leave()
+            reader.send_away()
         return reader, stored, reader.come_late(stored)
 
     def end_resumable(self) -> None:

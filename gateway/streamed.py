@@ -10,7 +10,8 @@ import structlog
 from litestar.types import Receive, Scope, Send
 
 from gateway import problems, sse
-from gateway.reply_reader import ReplyReader, Shown
+from gateway.joining import Shown
+from gateway.reply_reader import ReplyReader
 from ops.runtime import metrics
 from ops.runtime.settings import Api
 from schemas.faults import Fault, fault_from
@@ -20,6 +21,8 @@ log = structlog.get_logger()
 
 AT_ONCE = 128
 """Events in one piece of the body: a client that does not read holds up no more than that in memory."""
+MOVING_SECONDS = 5.0
+"""How long a client that is sent to another gateway may be on its way: browsers wait 3 to 5 s before they come back."""
 ABORT = "abort"
 """In the state of a request's scope: breaks its connection off, whatever is still to be sent."""
 
@@ -70,6 +73,8 @@ class StreamedAnswer:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             with metrics.sse_stream():
                 await self._send_all(send)
+            self._watch.end()  # the answer's end looks to it as if the client had left
+            await self._reader.hand_over(min(MOVING_SECONDS, self._api.stream_grace))
         finally:
             self._watch.end()
             await self._reader.close()

@@ -13,7 +13,8 @@ from structlog.contextvars import bind_contextvars
 
 from gateway import problems, sse
 from gateway.chat import about
-from gateway.reply_reader import ReplyReader, Shown
+from gateway.joining import Shown
+from gateway.reply_reader import ReplyReader
 from gateway.services import Asked, services_of
 from gateway.sessions import existing_id
 from gateway.streamed import StreamedAnswer, Watch

@@ -68,6 +68,11 @@ class TurnRequested(msgspec.Struct, frozen=True, kw_only=True, tag="requested"):
     retried: bool = False
     """The client's SDK says it sends this again (`x-stainless-retry-count`)."""
 
+    @property
+    def question(self) -> str:
+        """The id of the request this copy belongs to: the one its verdict is told under."""
+        return self.verdict_subject.rpartition(".")[2]
+
 
 class TurnReleased(msgspec.Struct, frozen=True, kw_only=True, tag="released"):
     """A queued turn's time has come: the turn before it in the session has ended."""

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import msgspec
 import nats.errors
-import psycopg
 import structlog
 from nats.aio.msg import Msg
 
 from ops.runtime import metrics
 from ops.runtime.bus import BusUnavailable
+from workers.storage.database import AWAY
 
 log = structlog.get_logger()
 
@@ -40,8 +40,7 @@ class Later(Exception):
 
 
 INFRASTRUCTURE = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
+    *AWAY,
     BusUnavailable,
     nats.errors.Error,
     TimeoutError,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import psycopg
 import structlog
 import tenacity
+
+from workers.storage.database import AWAY
 
 log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ async def insist(commit: Callable[[], Awaitable[T]], landed: Callable[[], Awaita
     """
     tries = 0
     attempts = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type((psycopg.OperationalError, psycopg.InterfaceError)),
+        retry=tenacity.retry_if_exception_type(AWAY),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=PAUSE_MAX),
         stop=tenacity.stop_after_delay(AT_MOST),
         before_sleep=_say,

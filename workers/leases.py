@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import structlog
 
+from ops.runtime.bus import Bus
 from schemas.ids import new_id
 from workers.delivery import Fenced
 from workers.storage.database import Database
@@ -19,6 +20,8 @@ log = structlog.get_logger()
 
 RENEWALS = 3
 """Renewals within one lease, so that two may fail."""
+ANSWERS = 4
+"""The part of a lease within which the bus must answer, so that one more try fits in before the lease ends."""
 GIVE_BACK_SECONDS = 1.0
 """How long leaving a turn may take. What could not be given back by then is given back with a later renewal."""
 SOON = 0.25
@@ -28,10 +31,13 @@ SOON = 0.25
 class Lease:
     """Renewed for as long as the process lives. `seconds` after the last renewal its turns may be taken by others.
 
-    `begin` gives it a connection of its own: waiting for one among the work, a busy process would look like a dead one.
+    A process that does not hear the bus can show nothing of its replies: its lease runs out where another of its stage
+    hears it. `begin` gives it a connection of its own: waiting for one among the work, a busy process would look like a
+    dead one.
     """
 
-    def __init__(self, database: Database, stage: str, seconds: float) -> None:
+    def __init__(self, database: Database, bus: Bus, stage: str, seconds: float) -> None:
+        self._bus, self._silent_at = bus, float("-inf")
         self.worker_id, self.stage, self.seconds = new_id(), stage, seconds
         self.slots = 0
         """How many messages this process works on at once."""
@@ -53,13 +59,32 @@ class Lease:
         """Renew, and give back what is still to be given back, for ever."""
         while True:
             pause = self.seconds / RENEWALS
-            try:
-                await self._upkeep.renew_lease(self.worker_id, self.stage, self.seconds, self.slots)
-                await self._give_back()
-            except psycopg.Error as error:
-                log.warning("lease_not_renewed", error=type(error).__name__)
-                pause = min(pause, SOON)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause if await self.renew() else min(pause, SOON))
+
+    async def renew(self) -> bool:
+        """Renew, and give back what is still to be given back. False where that is to be tried again soon."""
+        hears = await self._bus.flush(self.seconds / ANSWERS)
+        try:
+            slots = self.slots if self._heard_long(hears) else 0
+            await self._upkeep.renew_lease(self.worker_id, self.stage, self.seconds, slots, hears=hears)
+            await self._give_back()
+        except psycopg.Error as error:
+            log.warning("lease_not_renewed", error=type(error).__name__)
+            return False
+        return hears
+
+    def _heard_long(self, hears: bool) -> bool:
+        """Whether the bus has not been silent for a whole lease.
+
+        After an outage for all whoever is back first offers no slots that long, for the sake of those still away.
+        """
+        now = asyncio.get_running_loop().time()
+        before = now - self._silent_at > self.seconds
+        if not hears:
+            self._silent_at = now
+            if before:
+                log.warning("bus_silent")
+        return hears and before
 
     @asynccontextmanager
     async def holding(self, turn_id: str, epoch: int) -> AsyncIterator[None]:

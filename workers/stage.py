@@ -28,7 +28,7 @@ from schemas.faults import EngineInternal, Fault
 from schemas.streams import TURNS, ConsumerSpec
 from workers.cancelling import end_all
 from workers.consumer import PullLoop, fed_by_credits
-from workers.delivery import Later, deliver, unreadable
+from workers.delivery import CLAIM_AFTER, Later, deliver, unreadable
 from workers.endings import Endings
 from workers.leases import RENEWALS, Lease
 from workers.stops import Stops
@@ -57,7 +57,7 @@ class Stage:
 
     def __init__(self, name: str, config: Config, bus: Bus, database: Database) -> None:
         self.name, self.config, self.bus, self.database = name, config, bus, database
-        self.lease = Lease(database, name, config.storage.lease)
+        self.lease = Lease(database, bus, name, config.storage.lease)
         self.worker_id = self.lease.worker_id
         limit = config.security.concurrent_turns
         self.turns, self.arrivals, self.upkeep = Turns(database), Arrivals(database, limit), Upkeep(database, limit)
@@ -112,11 +112,12 @@ class Stage:
                 event = decode(message.data)
             except msgspec.DecodeError as error:
                 unreadable(message, self.name, error)
-                await self._bury(message.data, f"{message.metadata.sequence.stream}")
+                await self._bury(message.data, message.metadata.sequence.stream)
                 await message.term()
                 return
             with bound_contextvars(turn_id=event.turn_id):
-                await deliver(message, self.name, event, partial(once, message.data), self._poisoned)
+                poisoned = partial(self._poisoned, message.metadata.sequence.stream)
+                await deliver(message, self.name, event, partial(once, message.data), poisoned)
 
         subscriber = self.broker.subscriber(
             spec.filter_subject,
@@ -138,6 +139,11 @@ class Stage:
         """Work on a claimed turn: left by any exception but Fenced, the claim is given back first."""
         return self.lease.holding(turn_id, epoch)
 
+    def held_by_another(self, seconds: float) -> Later:
+        """For a turn whose owner is alive for at least so long: raise it. No longer than a lease, whatever the clock of
+        PostgreSQL has done meanwhile."""
+        return Later(min(seconds, self.config.storage.lease) + CLAIM_AFTER)
+
     def answers(self, subject: str, answer: Callable[[Any], Awaitable[bytes]]) -> None:
         """Answer questions on a subject; of all processes of the stage one gets each."""
         self.broker.subscriber(subject, queue=self.name, decoder=_as_it_is)(answer)
@@ -148,10 +154,11 @@ class Stage:
 
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work until asked to stop; then finish what runs, hand over what does not end in time, and leave."""
-        # Before the loops' own steps: what they ask of must be there.
-        self.bus.on_reconnect.insert(0, self._restore_streams)
+        # First of all others must know that we live, and before the loops ask, what they ask of must be there.
+        self.bus.on_reconnect[:0] = [self.lease.renew, self._restore_streams]
         await self.lease.begin()
         await self.stops.open()
+        await self.lease.renew()  # before the first claim, or its turns would seem to be nobody's
         self.also(self.lease.run)
         await self.broker.start()
         await self.bus.flush()  # ready is who can be asked: the server knows of every subscription
@@ -187,18 +194,19 @@ class Stage:
         if made:
             log.error("streams_restored", made=made)
 
-    async def _poisoned(self, event: Any, error: Exception, deliveries: int) -> bool:
+    async def _poisoned(self, sequence: int, event: Any, error: Exception, deliveries: int) -> bool:
         # Where no row counts the failures, as of a turn that nobody can accept, every delivery counts.
         failures = await self.turns.count_failure(event.turn_id) or deliveries
         if failures < self.config.storage.poison_tries:
             return False
-        await self._bury(codec.encode(event), event.turn_id)
+        await self._bury(codec.encode(event), sequence)
         fault = error if isinstance(error, Fault) else EngineInternal()
         await self.endings.fail(event.turn_id, fault.record)
         return True
 
-    async def _bury(self, data: bytes, name: str) -> None:
-        await self.bus.store(subjects.dead(self.name), data, msg_id=f"dead.{self.name}.{name}")
+    async def _bury(self, data: bytes, sequence: int) -> None:
+        # By the message's place, not by its turn: one that was sent again and dies again is another letter.
+        await self.bus.store(subjects.dead(self.name), data, msg_id=f"dead.{self.name}.{sequence}")
         metrics.dead_letter(self.name)
         log.error("dead_letter", stage=self.name)
 

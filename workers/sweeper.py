@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
 from ops.runtime import metrics, topology
-from ops.runtime.bus import Bus
+from ops.runtime.bus import Bus, BusUnavailable
 from ops.runtime.settings import Storage
+from schemas import subjects
 from schemas.ids import new_id
 from schemas.streams import CONSUMERS, CONTEXT_FETCH, GENERATION, MEMORY_WRITEBACK, TOOL_EXECUTION
 from schemas.turns import TurnState
@@ -24,6 +26,7 @@ AT_ONCE = 100
 """Turns driven again in one sweep: a sweep after a long outage must not become the next one."""
 LOOK_BACK_EVERY = 60.0
 """Seconds between two looks for ended turns that memory has never heard of."""
+TIDY_EVERY = 60.0
 LOOK_BACK = 5 * LOOK_BACK_EVERY
 FIRST_LOOK_BACK = 3600.0
 """Seconds that a look goes back. The first one may take too long on a busy day: it is not repeated then."""
@@ -36,19 +39,29 @@ STAGE_OF = {
 """Which stage a turn in this state waits for."""
 
 
+PATIENCE = 30.0
+"""Seconds beyond the interval after which another process sweeps in the place of one that is frozen or cut off."""
+
+
 class Sweeper:
-    """Run by every process that has one; an advisory lock lets one at a time find anything."""
+    """Run by every process that has one; an advisory lock lets one at a time sweep, and the others ask nothing."""
 
     def __init__(self, upkeep: Upkeep, endings: Endings, bus: Bus, settings: Storage) -> None:
         self._upkeep, self._endings, self._bus, self._settings = upkeep, endings, bus, settings
         self._backlog = Backlog(bus)
         self._look_back, self._look_back_at = FIRST_LOOK_BACK, 0.0
+        self._tidied_at = float("-inf")
 
     async def run(self) -> None:
-        """Sweep, for ever."""
+        """Sweep, for ever, where no other process does. Raises psycopg errors and BusUnavailable."""
+        interval = self._settings.sweep_interval
         while True:
-            await asyncio.sleep(self._settings.sweep_interval)
-            await self.sweep()
+            async with self._upkeep.sweeping(interval + PATIENCE) as ours:
+                if ours:
+                    await asyncio.sleep(interval)
+                    await self.sweep()
+            if not ours:
+                await asyncio.sleep(interval)
 
     async def sweep(self) -> int:
         """Drive again what has stood still; says how many turns and sessions that were."""
@@ -59,17 +72,15 @@ class Sweeper:
         ages = {spec: await self._backlog.age(spec) for spec in CONSUMERS}
         backlogs = {state.value: age for state, spec in STAGE_OF.items() if (age := ages[spec]) is not None}
         found = await self._upkeep.sweep(settings.sweep_after, AT_ONCE, lease=settings.lease, backlogs=backlogs)
-        if found is None:
-            return 0
         # The first message id may still be in the stream's window of duplicates, where it would be swallowed.
         again = f".again.{new_id()}"
-        for turn in found.turns:
-            await self._drive(turn, again)
+        await self._drive_all(found.turns, again)
         for session_id in found.sessions:
             await self._endings.release(session_id)
         untold = await self._untold(asyncio.get_running_loop().time()) if ages[MEMORY_WRITEBACK] is None else []
         for turn in untold:
             await self._endings.tell_end(turn.turn_id, again=again)
+        await self._tidy(asyncio.get_running_loop().time())
         count = len(found.turns) + len(found.sessions) + len(untold)
         if count:
             metrics.swept(count)
@@ -86,7 +97,24 @@ class Sweeper:
             self._look_back, self._look_back_at = since, 0.0
         return untold
 
+    async def _tidy(self, now: float) -> None:
+        """Clear away, once in a while, what nobody will ask for again."""
+        if now - self._tidied_at >= TIDY_EVERY:
+            self._tidied_at = now
+            await self._upkeep.forget_refusals()
+
+    async def _drive_all(self, turns: Sequence[Standing], again: str) -> None:
+        for place, turn in enumerate(turns):
+            try:
+                await self._drive(turn, again)
+            except BusUnavailable:
+                await self._upkeep.not_driven([left.turn_id for left in turns[place:]], self._settings.sweep_after)
+                raise
+
     async def _drive(self, turn: Standing, again: str) -> None:
+        if turn.stopped:
+            # An owner that is at work hears nothing but this: its own event, come again, it takes for a repeat.
+            await self._bus.publish(subjects.cancel(turn.turn_id), b"")
         if turn.state == TurnState.ACCEPTED:
             await self._endings.announce(turn.turn_id, turn.shard, again=again)
         elif turn.state == TurnState.CALLING_TOOLS:

@@ -28,7 +28,10 @@ def migrate(database_url: str) -> None:
 
 
 async def make_streams(nats_url: str, lease: float, replicas: int) -> list[str]:
-    """Bring streams and consumers to this version; names the streams that were made."""
+    """Bring streams and consumers to this version; names the streams that were made.
+
+    Raises TimeoutError where NATS cannot be reached, and topology.NotTaken.
+    """
     async with asyncio.timeout(CONNECT_SECONDS):
         bus = await Bus.connect(nats_url, "release")
     try:
@@ -57,6 +60,9 @@ def main(argv: list[str]) -> int:
         return 1
     except TimeoutError:
         print(f"release: NATS cannot be reached: no answer within {CONNECT_SECONDS} s", file=sys.stderr)
+        return 1
+    except topology.NotTaken as refusal:
+        print(f"release: NATS did not take {refusal}; see ops/runbooks/nats.md", file=sys.stderr)
         return 1
     print(f"database: at the newest revision; streams made: {', '.join(made) or 'none, all were there'}")
     return 0

@@ -30,11 +30,14 @@ from ops.drills.world import settled_world
 from ops.local.remembered import free_port
 
 IN_A_SESSION = 4
-AT_ONCE = 2
-"""A session's chats are asked two at a time: the second has to wait for its turn."""
+AT_ONCE = 4
+"""So many of a session's chats are asked at once: one is answered, the others have to wait for their turns."""
+WITHOUT_KEY = 0.2
+"""The part of the clients that send no Idempotency-Key, and retry as OpenAI's own do."""
 GAP_MS = 40
 ON_BUSY = ("",) * 9 + ("interrupt",)
-"""What a session's second question does to its first: it waits for its answer, and in a tenth of them it ends it."""
+"""What a question does to those before it in its session: it waits for their answers, and in a tenth of the sessions it
+ends them."""
 KINDS = {
     "kills": faults.KILL,
     "gateways": faults.GATEWAY,
@@ -45,8 +48,9 @@ KINDS = {
 """The options that say how often, and the fault each means."""
 LEDGER_START = 10.0
 LEDGER_URL = "COZY_DRILL_LEDGER_URL"
-SETTINGS = {"COZY_API__REUSE_PORT": "false"}
-"""Each gateway at an address of its own, so that a client that comes back comes to another one."""
+SETTINGS = {"COZY_API__REUSE_PORT": "false", "COZY_SECURITY__CONCURRENT_TURNS": "60"}
+"""Each gateway at an address of its own, so that a client that comes back comes to another one. The limit is reached
+after an outage, when everybody asks again."""
 
 
 def main(argv: list[str]) -> int:
@@ -156,12 +160,12 @@ def new_chat(number: int, session_id: str, tokens: int, on_busy: str, chance: ra
         leaves_at=leaves,
         stops_at=chance.choice([0] * 19 + [chance.randrange(1, 20)]),
         on_busy=on_busy,
-        key=f"drill-{number}",
+        key="" if chance.random() < WITHOUT_KEY else f"drill-{number}",
     )
 
 
 async def crowd(client: Client, chats: Sequence[Chat], seconds: float, seed: int) -> None:
-    """One session's people: they come some time during the faults and ask two at a time."""
+    """One session's people: they come some time during the faults, and ask several at once."""
     chance = random.Random(f"{seed}/{chats[0].number}")  # noqa: S311
     await asyncio.sleep(chance.uniform(0, 0.85 * seconds))
     for first in range(0, len(chats), AT_ONCE):

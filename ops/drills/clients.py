@@ -46,6 +46,7 @@ class Chat:
     """Other fields of the request."""
 
     key: str = ""
+    """Its Idempotency-Key. Without one it retries as OpenAI's clients do, which count their retries."""
     turn_id: str = ""
     text: str = ""
     last_id: int = 0
@@ -236,7 +237,8 @@ class Client:
         if chat.tokens:
             # Real models never say the same twice: two workers' words must not be alike by chance.
             scripted |= {"x-scripted-tokens": str(chat.tokens), "x-scripted-vary": "1"}
-        return self._headers() | scripted | {"idempotency-key": chat.key, "x-scripted-call": call}
+        once = {"idempotency-key": chat.key} if chat.key else {"x-stainless-retry-count": str(len(chat.errors))}
+        return self._headers() | scripted | once | {"x-scripted-call": call}
 
     def _body(self, chat: Chat) -> dict[str, Any]:
         said = {"role": "user", "content": f"Tell me of number {chat.number}."}

@@ -25,7 +25,7 @@ server_name: {name}
 host: 127.0.0.1
 port: {port}
 max_payload: 8MB
-jetstream {{ store_dir: {store}, max_file_store: 4GB, max_memory_store: 256MB }}
+jetstream {{ store_dir: {store}, max_file_store: 10GB, max_memory_store: 256MB }}
 authorization {{ user: {user}, password: {password} }}
 cluster {{
   name: drill

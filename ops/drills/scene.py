@@ -111,7 +111,7 @@ def _tell(scene: Scene, stack: Stack, world: World, violations: list[Violation],
     for kind in (RAN_ANYWAY, FORGOTTEN, *(more.keys() - {RAN_ANYWAY, FORGOTTEN})):
         print(f"  {kind:<20}{more[kind]}")
     print("\n".join([*details(violations, world, happening.done, happening.began), *_codes(world), *_logged(stack)]))
-    verdict = "kept" if kept else f"BROKEN, logs: {stack.data / 'logs'}"
+    verdict = "kept" if kept else f"BROKEN, logs: {(stack.data / 'logs').resolve()}"
     print(f"  {'verdict':<20}{verdict}\n", flush=True)
     return kept
 

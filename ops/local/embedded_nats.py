@@ -14,6 +14,7 @@ from ops.local.remembered import remembered_password, remembered_port
 USER = "cozy"
 STOP_GRACE = 5.0
 
+# No `sync_interval` on purpose: ops/decisions/0009-what-a-power-cut-leaves.md.
 CONFIG = """\
 # Written at each start; changes made here are lost.
 server_name: cozy

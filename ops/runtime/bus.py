@@ -114,7 +114,7 @@ class Bus:
     def __init__(self, client: _Client, name: str) -> None:
         self.client = client
         self.name = name
-        self.on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self.on_reconnect: list[Callable[[], Awaitable[object]]] = []
         self.reconnects = 0
         self._closing = False
         self._complained_at = float("-inf")
@@ -202,13 +202,24 @@ class Bus:
         self.client.taking[subscription._id] = take
         return Listener(self.client, subscription)
 
-    async def flush(self, timeout: float = 1.0) -> None:
-        """Wait until the server has seen what was sent so far, and we have heard what it had sent by then."""
+    async def flush(self, timeout: float = 1.0) -> bool:
+        """Wait until the server has seen what was sent so far, and we have heard what it had sent by then.
+
+        Says whether that was so within `timeout` seconds: False at once where the bus is away.
+        """
+        if not self.connected:
+            return False
+        loop = asyncio.get_running_loop()
+        end, answered = loop.time() + timeout, loop.create_future()
         with contextlib.suppress(nats.errors.Error, TimeoutError):
-            # nats-py's own flush sends its ping ahead of what is still pending.
-            async with asyncio.timeout(timeout):
+            # nats-py's ping overtakes what is pending, and its sending swallows a cancellation: each has its limit.
+            async with asyncio.timeout_at(end):
                 await self.client._flush_pending(force_flush=True)
-            await self.client.flush(int(timeout) or 1)
+            async with asyncio.timeout_at(end):
+                await self.client._send_ping(answered)
+            # Not cancelled when it is given up: at an answer to nobody, however late, nats-py would stop reading.
+            await asyncio.wait({answered}, timeout=end - loop.time())
+        return answered.done()
 
     async def close(self) -> None:
         """Send what is pending and leave."""

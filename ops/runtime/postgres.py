@@ -12,6 +12,9 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
 CONNECT_SECONDS = 3
+IDLE_SECONDS = 1.0
+"""A process that freezes in a transaction is thrown out of it after so long: others wait for its locks, and
+what it was to do in time must not be done late."""
 RECONNECT_SECONDS = 2.0
 """How long one round of attempts lasts. The pool doubles its pauses within a round and starts small in the next, so a
 long round would heal about as late as the outage was long."""
@@ -67,7 +70,8 @@ async def open_pool(
             "autocommit": True,
             "connect_timeout": CONNECT_SECONDS,
             "application_name": f"cozy-{name}",
-            "options": f"-c statement_timeout={int(statement_timeout * 1000)} -c plan_cache_mode=force_generic_plan",
+            "options": f"-c statement_timeout={int(statement_timeout * 1000)} -c plan_cache_mode=force_generic_plan "
+            f"-c idle_in_transaction_session_timeout={int(IDLE_SECONDS * 1000)}",
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
+import nats.errors
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -24,6 +25,12 @@ from schemas.streams import CONSUMERS, MAX_ACK_PENDING, STREAMS, TURNS, Consumer
 
 CORRUPT_CONSUMER = 10012
 """JetStream's code where a consumer's store cannot be made."""
+ANSWER_SECONDS = 30
+"""A stream that is being given copies does not answer for about ten."""
+
+
+class NotTaken(Exception):
+    """The server did not take a stream or consumer as it should be. The message names it and has the server's words."""
 
 
 def stream_config(spec: StreamSpec, replicas: int) -> StreamConfig:
@@ -61,13 +68,28 @@ def consumer_config(spec: ConsumerSpec, lease: float) -> ConsumerConfig:
 
 
 async def ensure(bus: Bus, *, lease: float, replicas: int = 1) -> list[str]:
-    """Create or update every stream and consumer; names what was created. Raises nats errors."""
-    js = bus.client.jetstream(timeout=5)
+    """Create or update every stream and consumer; names what was created, or made anew. Raises NotTaken.
+
+    More replicas than before are added in place, as NATS does it: for some ten seconds no turn moves.
+    """
+    js = bus.client.jetstream(timeout=ANSWER_SECONDS)
     made = []
     for spec in STREAMS:
-        if await _ensure_stream(js, stream_config(spec, replicas)):
-            made.append(spec.name)
-    return made + await _make_consumers(js, CONSUMERS, lease, replicas)
+        with _naming(spec.name):
+            if await _ensure_stream(js, stream_config(spec, replicas)):
+                made.append(spec.name)
+    with _naming(f"the consumers of {TURNS.name}"):
+        return made + await _make_consumers(js, CONSUMERS, lease, replicas)
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        raise NotTaken(f"{what}: {error.description or 'JetStream does not answer'} ({error.err_code})") from error
+    except nats.errors.TimeoutError as error:
+        raise NotTaken(f"{what}: no answer within {ANSWER_SECONDS} s") from error
 
 
 async def restore(bus: Bus, *, lease: float, replicas: int = 1) -> list[str]:
@@ -129,9 +151,16 @@ async def _names(bus: Bus, question: str, answer: str) -> set[str]:
 async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> bool:
     assert config.name
     try:
-        await js.stream_info(config.name)
+        there = (await js.stream_info(config.name)).config
     except NotFoundError:
         await js.add_stream(config)
         return True
-    await js.update_stream(config)
-    return False
+    if there.persist_mode == config.persist_mode:
+        await js.update_stream(config)
+        return False
+    # The one thing that differs between a server alone and a cluster, and the one that no stream changes in place. What
+    # was read from it is sent again by who wrote it, and what has ended is in PostgreSQL.
+    with contextlib.suppress(NotFoundError):  # another process was quicker
+        await js.delete_stream(config.name)
+    await js.add_stream(config)
+    return True

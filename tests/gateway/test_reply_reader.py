@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from gateway import hearing, reply_reader
+from gateway import hearing, patience, reply_reader
 from gateway.readers import Readers
 from gateway.records_client import Records
 from gateway.reply_reader import ReplyReader
@@ -114,7 +116,7 @@ async def test_an_answer_that_is_final_ends_the_reading(make: Make, desk: Record
 async def test_storage_that_is_away_is_asked_again(
     make: Make, desk: RecordsPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reply_reader, "SILENCE", (0.2,))
+    monkeypatch.setattr(patience, "SILENCE", (0.2,))
     made = spoken.plain()
     told(desk, StorageUnavailable())
     reader = make(made)
@@ -128,7 +130,7 @@ async def test_storage_that_is_away_is_asked_again(
 async def test_a_reply_that_fell_silent_is_looked_for_in_storage(
     bus: Bus, make: Make, desk: RecordsPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reply_reader, "SILENCE", (0.2,))
+    monkeypatch.setattr(patience, "SILENCE", (0.2,))
     made = spoken.plain()
     says(desk, made)
     reader = make(made)
@@ -256,3 +258,42 @@ async def test_a_failure_told_from_outside_hides_no_words_from_who_comes_late(
     shown = await all_of(reader)
     assert [event for event in shown if isinstance(event, Delta)] == made.said
     assert shown[-1] == failed
+
+
+async def test_who_has_seen_what_is_lost_asks_for_the_end_now_and_then(bus: Bus, make: Make, desk: RecordsPeer) -> None:
+    made = Spoken().begin(1).say("Some", " words")
+    told(desk, StorageUnavailable())
+    reader = make(made)
+    await reader.open()
+    await made.publish(bus)
+    async with asyncio.timeout(5):
+        shown = 0
+        while shown < len(made.said):
+            shown += len(await reader.read(1))
+    lost = Spoken().begin(2, attempt=2).say("Other").finish()
+    lost.turn_id = made.turn_id
+    await lost.publish(bus)
+    assert await reader.read(0.4) == []
+    await lost.publish(bus, -1)
+    assert await reader.read(1.1) == []
+    assert 1 <= desk.asked["GetReply"] <= 3
+    says(desk, lost)
+    [end] = await all_of(reader)
+    assert (end.state, end.fault.code) == ("unread", "ENGINE_OVERLOADED")
+
+
+async def test_a_reader_that_is_closed_is_gone_with_what_it_had_kept(
+    bus: Bus, desk: RecordsPeer, readers: Readers
+) -> None:
+    of = Spoken()
+    gc.disable()
+    try:
+        reader = readers.make(bus, Records(lambda: bus, 0.5), turn_id=of.turn_id, user_id="ann", shard=0)
+        await reader.open()
+        reader.on_stalled = reader.leave
+        gone = weakref.ref(reader)
+        await reader.close()
+        del reader
+        assert gone() is None
+    finally:
+        gc.enable()

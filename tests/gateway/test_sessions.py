@@ -31,7 +31,7 @@ from tests.gateway.conftest import AUTH, USER, Running, connected, running
 from tests.gateway.peers import RecordsPeer
 
 SESSIONS = "/v1/chat/sessions"
-ID = new_id()
+ID = "01a1fd00-0000-7000-8000-000000000001"
 SESSION = Session(
     id=ID, title=None, personality_id="default", message_count=0, last_message_at=None,
     created_at="2026-01-02T03:04:05Z",

@@ -210,7 +210,7 @@ async def test_the_header_wins_over_the_parameter(edge: Running, turns: Turns) -
     assert numbered(await read(edge, made, None, params={"starting_after": "3"})) == numbered(await read(edge, made, 3))
 
 
-@pytest.mark.parametrize("turn_id", [new_id(), "nonsense"])
+@pytest.mark.parametrize("turn_id", [new_id(), "nonsense"], ids=["unknown", "nonsense"])
 async def test_what_is_not_the_callers_is_not_found(edge: Running, turn_id: str) -> None:
     problem = await edge.problem("GET", f"/v1/turns/{turn_id}/stream")
     assert (problem["status"], problem["code"]) == (404, "RESOURCE_NOT_FOUND")
@@ -261,7 +261,6 @@ async def test_a_draining_gateway_ends_it_at_once_and_takes_no_new_one(edge: Run
     assert b"error" not in raw
     problem = await edge.problem("GET", path(made))
     assert (problem["status"], problem["code"]) == (503, "ENGINE_OVERLOADED")
-    assert not await is_heard(bus, made)
 
 
 async def test_while_storage_is_away_it_says_so(edge: Running, turns: Turns, desk: RecordsPeer) -> None:

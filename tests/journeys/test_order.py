@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -48,9 +49,9 @@ async def test_messages_that_queue_are_answered_in_the_order_of_their_acceptance
     texts = {answer.body["cozy"]["turn_id"]: answer.text for answer in answers}
     assert [message["content"] for message in stored[1::2]] == [texts[message["turn_id"]] for message in stored[::2]]
     assert [message["content"] for message in stored[::2]] == [f"{number} {word}" for number in range(3)]
-    last = (await upstream.asked(word))[-1]["messages"]
-    heard = [message["content"] for message in last if message["role"] != "system"]
-    assert heard == [message["content"] for message in stored[:-1]]
+    said = [message["content"] for message in stored]
+    heard = [_heard(asked) for asked in await upstream.asked(word)]
+    assert heard == [said[:1], said[:3], said[:5]], "each model heard what came before, and nothing that still waited"
 
 
 async def test_a_message_that_interrupts_ends_what_came_before_it_and_is_next(
@@ -77,6 +78,10 @@ async def test_a_message_that_must_not_wait_is_refused_at_either_gateway(gateway
     refused = next(answer for answer in answers if answer.status == 409)
     assert (refused.error["code"], refused.headers["x-should-retry"]) == ("RESOURCE_SESSION_BUSY", "false")
     assert len(await gateways[0].messages(session_id)) == 2
+
+
+def _heard(asked: dict[str, Any]) -> list[str]:
+    return [message["content"] for message in asked["messages"] if message["role"] != "system"]
 
 
 async def _asked(upstream: Upstream, word: str) -> bool:

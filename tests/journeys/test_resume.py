@@ -19,6 +19,9 @@ from tests.journeys.gateways import Gateway, another_gateway
 from tests.journeys.stack import KEY, Stack
 
 SLOW = {"x-scripted-tokens": "40", "x-scripted-gap-ms": "60"}
+LONG = {"x-scripted-tokens": "120", "x-scripted-gap-ms": "60"}
+BROWSERS_WAIT = 3.0
+"""Seconds until an EventSource whose stream has ended opens the next one."""
 
 
 @pytest.fixture
@@ -43,10 +46,12 @@ def whole_events(raw: bytes) -> list[Event]:
     return parse(raw[: raw.rindex(b"\n\n") + 2])
 
 
-async def begin(http: aiohttp.ClientSession, url: str, said: str, events: int) -> list[Event]:
+async def begin(
+    http: aiohttp.ClientSession, url: str, said: str, events: int, pace: dict[str, str] = SLOW, **cozy: str
+) -> list[Event]:
     """The first events of a streamed chat with usage, whose client is then gone."""
-    body = {**request(said), "stream": True, "stream_options": {"include_usage": True}}
-    headers = {"authorization": f"Bearer {KEY}", **SLOW}
+    body = {**request(said, cozy), "stream": True, "stream_options": {"include_usage": True}}
+    headers = {"authorization": f"Bearer {KEY}", **pace}
     async with http.post(url + CHAT, json=body, headers=headers, timeout=LIMIT) as answer:
         raw = b""
         while raw.count(b"\n\n") < events:
@@ -157,3 +162,19 @@ async def test_a_draining_gateway_sends_its_resumed_readers_to_another(
     rest = await resume(http, stack.url, turn_id, so_far[-1].id or 0)
     assert rest.whole
     assert so_far + numbered(rest.events) == numbered((await resume(http, stack.url, turn_id)).events)
+
+
+async def test_a_reply_that_is_to_end_with_its_client_waits_for_one_that_a_draining_gateway_sent_away(
+    stack: Stack, http: aiohttp.ClientSession, other: Gateway, upstream: Upstream, word: str
+) -> None:
+    had = await begin(http, stack.url, f"Wait for me, {word}.", 4, LONG, on_disconnect="cancel")
+    turn_id, last = had[0].data["cozy"]["turn_id"], had[-1].id or 0
+    reading = asyncio.create_task(resume(http, other.url, turn_id, last))
+    await asyncio.wait((reading,), timeout=0.5)
+    other.process.send_signal(signal.SIGTERM)
+    part = await reading
+    await asyncio.sleep(BROWSERS_WAIT)
+    rest = await resume(http, stack.url, turn_id, (numbered(part.events) or had)[-1].id or 0)
+    assert rest.whole
+    text = "".join(stream.text for stream in (part, rest))
+    assert (await upstream.says(await upstream.asked_once(word), 120)).endswith(text)

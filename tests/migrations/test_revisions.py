@@ -28,6 +28,7 @@ TABLES = {
     "leases",
     "memory_writes",
     "messages",
+    "refusals",
     "sessions",
     "tool_calls",
     "turns",

@@ -13,7 +13,9 @@ from schemas.context import ContextBundle, ModelChoice
 from schemas.faults import EngineFailed
 from schemas.ids import new_id
 from schemas.openai import FunctionCall, ToolCall, Usage
+from schemas.subjects import verdict
 from schemas.turns import ENDS, MOVES, TurnState
+from tests.workers.asked import asked
 from tests.workers.storage.rows import add_session, add_turn, add_user
 from workers.storage.arrivals import Arrivals
 from workers.storage.database import Database
@@ -89,6 +91,7 @@ STATEMENTS: dict[str, list[Callable[[Row], Awaitable[object]]]] = {
     "release_in_session": [lambda row: Arrivals(row.turns.database).release(row.session_id)],
     "release_of_user": [lambda row: Arrivals(row.turns.database, concurrent_turns=8).release(row.session_id)],
     "sweep": [lambda row: Upkeep(row.turns.database).sweep(0, 100, lease=3)],
+    "not_driven": [lambda row: Upkeep(row.turns.database).not_driven([row.turn_id], 10)],
 }
 """Every statement that updates a turn, as its method calls it."""
 OWNERS = ("let_go", "finish_turn", "call_tools", "finish_tools")
@@ -169,3 +172,7 @@ def test_the_running_states_are_the_same_everywhere() -> None:
 
 def test_a_state_is_stored_as_its_word() -> None:
     assert msgspec.json.encode(S.CALLING_TOOLS) == b'"calling_tools"'
+
+
+def test_a_question_is_known_by_the_subject_its_verdict_is_told_under() -> None:
+    assert asked(OWNER, verdict_subject=verdict("gateway", OWNER)).question == OWNER

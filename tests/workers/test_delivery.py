@@ -100,6 +100,8 @@ async def test_what_another_owns_is_left_alone(message: Msg, bus: Bus) -> None:
         psycopg.OperationalError(),
         psycopg.InterfaceError(),
         psycopg.errors.AdminShutdown(),
+        psycopg.errors.IdleInTransactionSessionTimeout(),
+        psycopg.errors.ReadOnlySqlTransaction(),
         BusUnavailable("away"),
         BusFull("full"),
         nats.errors.ConnectionClosedError(),

@@ -109,6 +109,22 @@ async def test_a_failed_turn_lets_its_session_go_on(endings: Endings, turns: Tur
     assert await released(bus) == [second]
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_a_turn_that_was_let_go_on_by_a_process_that_died_is_put_on_its_way_by_whoever_tells_the_end_again(
+    turns: Turns, user_id: str, bus: Bus, limit: int | None
+) -> None:
+    """A process that stops gives its message back at once, and another has it a moment later."""
+    arrivals, session_id = Arrivals(turns.database, limit), await add_session(turns.database, user_id)
+    first = await in_session(turns, user_id, session_id)
+    second = await in_session(turns, user_id, session_id, state=TurnState.QUEUED, bundle=None)
+    await turns.fail(first, LATE)
+    assert [ready.turn_id for ready in await arrivals.release(session_id)] == [second]
+    assert await released(bus) == []
+    for _ in range(2):
+        await Endings(turns, arrivals, bus).tell_end(first)
+    assert await released(bus) == [second]
+
+
 async def test_a_release_where_nobody_waits_says_nothing(
     endings: Endings, turns: Turns, user_id: str, bus: Bus
 ) -> None:

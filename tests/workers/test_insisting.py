@@ -9,6 +9,7 @@ import pytest
 
 from workers import insisting
 from workers.insisting import insist
+from workers.storage.database import AWAY
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ class Commit:
         return "committed"
 
 
-@pytest.mark.parametrize("kind", [psycopg.OperationalError, psycopg.InterfaceError])
+@pytest.mark.parametrize("kind", AWAY)
 async def test_a_database_that_comes_back_gets_the_commit(kind: Callable[[], Exception]) -> None:
     commit = Commit(kind(), kind())
     assert (await insist(lambda: commit()), commit.tries) == ("committed", 3)

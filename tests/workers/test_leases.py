@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
+from ops.runtime.bus import Bus
+from tests.cables import Cable, cable_to
 from tests.workers.asked import OTHER, alive, calls_of, claimed, column, prepared, reply
 from tests.workers.asked import answer as said
 from workers import leases
@@ -20,8 +22,8 @@ OWNERS = "SELECT owner::text AS value FROM turns"
 
 
 @pytest.fixture
-async def lease(turns: Turns) -> Lease:
-    lease = Lease(turns.database, "generation", 60)
+async def lease(turns: Turns, bus: Bus) -> Lease:
+    lease = Lease(turns.database, bus, "generation", 60)
     await alive(turns, lease.worker_id)
     return lease
 
@@ -82,10 +84,10 @@ async def narrow(database_url: str) -> AsyncIterator[Database]:
 
 
 async def test_what_cannot_be_given_back_now_is_given_back_with_a_later_renewal(
-    narrow: Database, turns: Turns, user_id: str, monkeypatch: pytest.MonkeyPatch
+    narrow: Database, bus: Bus, turns: Turns, user_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "GIVE_BACK_SECONDS", 0.05)
-    lease = Lease(narrow, "generation", 0.3)
+    lease = Lease(narrow, bus, "generation", 0.3)
     held = await claimed(turns, await prepared(turns, user_id), owner=lease.worker_id)
     async with narrow.held():
         await leave(lease, held.turn_id, held.epoch, LookupError)
@@ -99,8 +101,8 @@ async def test_what_cannot_be_given_back_now_is_given_back_with_a_later_renewal(
     running.cancel()
 
 
-async def test_it_is_renewed_while_the_work_has_every_connection(narrow: Database, turns: Turns) -> None:
-    lease = Lease(narrow, "generation", 0.3)
+async def test_it_is_renewed_while_the_work_has_every_connection(narrow: Database, bus: Bus, turns: Turns) -> None:
+    lease = Lease(narrow, bus, "generation", 0.3)
     await lease.begin()
     ends = "SELECT extract(epoch FROM expires_at)::float8 AS value FROM leases"
     seen: set[float] = set()
@@ -115,12 +117,12 @@ async def test_it_is_renewed_while_the_work_has_every_connection(narrow: Databas
 
 
 async def test_a_renewal_that_fails_is_told_and_tried_again(
-    narrow: Database, turns: Turns, monkeypatch: pytest.MonkeyPatch
+    narrow: Database, bus: Bus, turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "SOON", 0.01)
     await turns.database.run("ALTER TABLE leases RENAME TO away", {})
     with capture_logs() as logs:
-        running = asyncio.create_task(Lease(narrow, "generation", 60).run())
+        running = asyncio.create_task(Lease(narrow, bus, "generation", 60).run())
         async with asyncio.timeout(10):
             while len(logs) < 2:
                 await turns.database.ping()
@@ -129,4 +131,62 @@ async def test_a_renewal_that_fails_is_told_and_tried_again(
     async with asyncio.timeout(10):
         while not await column(turns.database, "SELECT 1 AS value FROM leases"):
             pass
+    running.cancel()
+
+
+@pytest.fixture
+async def cable(nats_url: str) -> AsyncIterator[Cable]:
+    """A way to NATS that may be cut."""
+    async with cable_to(nats_url) as cable:
+        yield cable
+
+
+@pytest.fixture
+async def far(cable: Cable) -> AsyncIterator[Bus]:
+    """The bus at the other end of it."""
+    bus = await Bus.connect(cable.url, "far")
+    yield bus
+    cable.join()
+    await bus.close()
+
+
+SLOTS = "SELECT slots AS value FROM leases"
+
+
+async def renew_until_it_offers(lease: Lease, slots: int, database: Database) -> None:
+    async with asyncio.timeout(10):
+        while await column(database, SLOTS) != [slots]:
+            await lease.renew()
+
+
+async def test_who_does_not_hear_the_bus_offers_nothing_until_it_has_heard_it_for_a_lease(
+    database: Database, far: Bus, cable: Cable
+) -> None:
+    lease, clock = Lease(database, far, "generation", 0.4), asyncio.get_running_loop().time
+    lease.slots = 4
+    await renew_until_it_offers(lease, 4, database)
+    cable.cut()
+    with capture_logs() as logs:
+        for _ in range(2):
+            silent = clock()
+            assert not await lease.renew()
+            assert await column(database, SLOTS) == [0]
+    assert [line["event"] for line in logs] == ["bus_silent"]
+    cable.join()
+    await renew_until_it_offers(lease, 4, database)
+    assert clock() - silent > lease.seconds
+
+
+async def test_a_silent_bus_is_asked_again_soon(
+    database: Database, far: Bus, cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "SOON", 0.01)
+    monkeypatch.setattr(leases, "ANSWERS", 1000)
+    ends = "SELECT extract(epoch FROM expires_at)::float8 AS value FROM leases"
+    seen: set[float] = set()
+    cable.cut()
+    running = asyncio.create_task(Lease(database, far, "generation", 60).run())
+    async with asyncio.timeout(10):
+        while len(seen) < 3:
+            seen.update(await column(database, ends))
     running.cancel()

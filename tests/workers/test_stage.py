@@ -88,6 +88,33 @@ async def test_a_turn_that_comes_twice_is_in_one_hand_at_a_time(works: Works, bu
     assert await seen.next() == "a"
 
 
+@pytest.mark.parametrize("error", [None, ConnectionResetError()], ids=["done", "to be tried again"])
+async def test_what_comes_again_while_it_is_in_hand_is_settled_as_soon_as_that_is(
+    works: Works, bus: Bus, error: Exception | None
+) -> None:
+    """It is put off for a lease, and JetStream lets the first delivery settle the message all the same."""
+    seen, settled, errors = Seen(holding=True), asyncio.Queue[bytes](), [error]
+
+    async def work(event: TurnCompleted) -> None:
+        await seen.work(event)
+        if errors and (error := errors.pop()):
+            raise error
+
+    await bus.listen("$JS.ACK.>", lambda _, data: settled.put_nowait(data))
+    running = await works(work, lease=60)
+    await post(bus, "a")
+    await seen.next()
+    (message,) = running.stage._loops[0]._running.values()
+    await bus.publish(message.reply, b"-NAK")
+    async with asyncio.timeout(10):
+        while b"delay" not in await settled.get():
+            pass
+    seen.go_on.set()
+    if error:
+        assert await seen.next() == "a"
+    await until(lambda: is_empty(bus))
+
+
 async def test_another_event_of_a_turn_in_hand_is_worked_on_at_once(works: Works, bus: Bus) -> None:
     """The next round's, or the release of a turn whose acceptance still waits for a receipt."""
     begun: asyncio.Queue[int] = asyncio.Queue()
@@ -153,6 +180,17 @@ async def test_the_poison_of_a_turn_that_was_never_accepted_is_set_aside_as_soon
         await until(lambda: is_empty(bus))
     assert tries.qsize() == 3
     assert len(await dead_letters(bus, STAGE)) == 1
+
+
+async def test_one_that_is_sent_again_and_dies_again_is_another_letter(works: Works, bus: Bus) -> None:
+    tries: asyncio.Queue[float] = asyncio.Queue()
+    turn_id = new_id()
+    with capture_logs():
+        await works(failing(LookupError(), tries), poison_tries=1)
+        for _ in range(2):
+            await post(bus, turn_id)
+            await until(lambda: is_empty(bus))
+    assert len(await dead_letters(bus, STAGE)) == 2
 
 
 async def test_what_is_away_for_long_never_poisons_a_turn(works: Works, bus: Bus, turns: Turns, user_id: str) -> None:

@@ -49,6 +49,20 @@ async def test_a_lease_is_renewed_before_it_ends(works: Works, database: Databas
     await until(renewed_thrice)
 
 
+async def test_a_lease_is_renewed_first_of_all_when_the_bus_is_back(works: Works, database: Database) -> None:
+    running, seen = await works(nothing, lease=60), list[bool]()
+    await until(lambda: is_ready(running))
+    await until(lambda: has_lease(database))
+    await database.run("UPDATE leases SET expires_at = now()", {})
+
+    async def look() -> None:
+        seen.append(await has_lease(database))
+
+    running.stage.bus.on_reconnect.insert(1, look)
+    await cut_off(running.stage.bus)
+    assert seen == [True]
+
+
 async def test_a_stage_that_stops_ends_what_it_has_in_hand(works: Works, bus: Bus) -> None:
     seen = Seen(holding=True)
     running = await works(seen.work)

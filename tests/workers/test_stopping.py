@@ -13,7 +13,20 @@ from schemas.ids import new_id
 from schemas.openai import Usage
 from schemas.replies import Fence, Finished
 from schemas.turns import ENDS, TurnCompleted, TurnPrepared, TurnReleased, TurnState, TurnToolsCalled
-from tests.workers.asked import OTHER, alive, answer, claimed, column, finish, in_session, prepared, reply
+from tests.workers.asked import (
+    OTHER,
+    alive,
+    answer,
+    asked,
+    chat,
+    claimed,
+    column,
+    finish,
+    in_session,
+    new_turn,
+    prepared,
+    reply,
+)
 from tests.workers.sent import events, frames
 from tests.workers.storage.rows import add_session, add_turn, add_user
 from tests.workers.tool_execution.toolbox import calling
@@ -22,6 +35,7 @@ from workers.stopping import Stopping
 from workers.stops import Stops
 from workers.storage.arrivals import Arrivals
 from workers.storage.turns import STOPPED_BEFORE, Turns
+from workers.storage.turns_read import TurnsRead
 
 S = TurnState
 AT_ONCE = (S.QUEUED, S.ACCEPTED, S.PREPARED, S.AWAITING_APPROVAL)
@@ -50,6 +64,21 @@ async def test_a_turn_that_nobody_writes_ends_with_the_stop(
     assert await frames(bus, turn_id) == [Fence(2), Finished(2, 0, ["stop"], Usage(), 0, 0, "cancelled", True)]
     assert await events(bus, subjects.TURN_COMPLETED, TurnCompleted) == [TurnCompleted(turn_id=turn_id)]
     assert await events(bus, subjects.TURN_REQUESTED, TurnReleased) == [TurnReleased(turn_id=waiting)]
+
+
+@pytest.mark.parametrize("state", [S.QUEUED, S.PREPARED])
+async def test_each_choice_of_a_turn_that_had_not_begun_ends_with_the_stop(
+    stopping: Stopping, turns: Turns, user_id: str, bus: Bus, state: TurnState
+) -> None:
+    arrival = asked(user_id, chat(n=3))
+    assert await Arrivals(turns.database).open(new_turn(arrival, state=state)) is not None
+    await stopping.stop(arrival.turn_id, user_id)
+    told = (await frames(bus, arrival.turn_id))[-1]
+    assert isinstance(told, Finished)
+    assert told.finish_reasons == ["stop"] * 3
+    replied = await TurnsRead(turns.database).replied(user_id, arrival.turn_id)
+    assert replied is not None
+    assert replied.end.frame() == told
 
 
 async def test_what_earlier_rounds_have_shown_is_the_stopped_turn_s_reply(
@@ -169,3 +198,16 @@ async def test_all_that_a_session_has_not_answered_is_stopped_in_the_asker_s_tra
     ]  # fmt: skip
     assert await state_of(turns, other) not in ENDS
     assert isinstance((await frames(bus, third))[-1], Finished)
+
+
+async def test_what_was_stopped_while_it_waited_stands_behind_the_reply_it_waited_for(
+    stopping: Stopping, turns: Turns, user_id: str
+) -> None:
+    session_id = await add_session(turns.database, user_id)
+    running = await in_session(turns, user_id, session_id, "one")
+    waiting = await in_session(turns, user_id, session_id, "two", state=S.QUEUED, bundle=None)
+    held = await claimed(turns, running)
+    await stopping.stop(waiting, user_id)
+    await finish(turns, held, "answer")
+    said = "SELECT content #>> '{}' AS value FROM messages ORDER BY ord"
+    assert await column(turns.database, said) == ["one", "answer", "two"]

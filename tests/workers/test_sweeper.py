@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from ops.runtime.bus import Bus
+from ops.runtime.bus import Bus, BusUnavailable
 from ops.runtime.config import Config
 from schemas import codec, subjects
+from schemas.ids import new_id
 from schemas.streams import TURNS
 from schemas.turns import TurnCompleted, TurnPrepared, TurnReleased, TurnState, TurnToolsCalled
 from tests.outages import store_lost
-from tests.workers.asked import OWNER, alive, claimed, finish, in_session, let_age, prepared
+from tests.workers.asked import OWNER, alive, claimed, column, finish, in_session, let_age, prepared
 from tests.workers.sent import events
 from tests.workers.storage.rows import add_session, add_turn
 from workers.endings import Endings
 from workers.storage.arrivals import Arrivals
 from workers.storage.turns import Turns
-from workers.storage.upkeep import SWEEP_LOCK, Upkeep
+from workers.storage.upkeep import Upkeep
 from workers.sweeper import Sweeper
 
 LONG = 1000.0
@@ -74,6 +76,50 @@ async def test_a_round_of_calls_is_handed_to_the_tools_again(
     await sweeper.sweep()
     driven = await events(bus, subjects.TURN_TOOLS_CALLED, TurnToolsCalled)
     assert driven == [TurnToolsCalled(turn_id=turn_id, round=1)]
+
+
+async def test_a_stop_that_its_owner_did_not_hear_is_told_again(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await prepared(turns, user_id)
+    await alive(turns)
+    await claimed(turns, turn_id)
+    heard = asyncio.Event()
+    listener = await bus.listen(subjects.cancel(turn_id), lambda *_: heard.set())
+    await turns.stop(user_id, [turn_id])
+    await let_age(turns.database, turn_id, LONG)
+    stopped_before = "UPDATE turns SET stopped_at = stopped_at - interval '10 seconds' WHERE id = %(id)s"
+    await turns.database.run(stopped_before, {"id": turn_id})
+    assert await sweeper.sweep() == 1
+    async with asyncio.timeout(5):
+        await heard.wait()
+    await listener.close()
+
+
+async def test_what_could_not_be_driven_is_driven_at_the_next_sweep(
+    sweeper: Sweeper, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_ids = {await standing(turns, user_id, TurnState.PREPARED) for _ in range(3)}
+    jetstream = bus.client.jetstream(timeout=5)
+    config = (await jetstream.stream_info(TURNS.name)).config
+    size, config.max_bytes = config.max_bytes, 1
+    await jetstream.update_stream(config)
+    try:
+        with pytest.raises(BusUnavailable):
+            await sweeper.sweep()
+    finally:
+        config.max_bytes = size
+        await jetstream.update_stream(config)
+    assert await sweeper.sweep() == 3
+    assert {event.turn_id for event in await events(bus, subjects.TURN_PREPARED, TurnPrepared)} == turn_ids
+
+
+async def test_what_was_refused_long_ago_is_forgotten(sweeper: Sweeper, turns: Turns) -> None:
+    refusals = "INSERT INTO refusals (question, refused_at) VALUES (%(id)s, now() - make_interval(mins => %(ago)s))"
+    for ago in (61, 1):
+        await turns.database.run(refusals, {"id": new_id(), "ago": ago})
+    await sweeper.sweep()
+    assert await column(turns.database, "SELECT count(*) AS value FROM refusals") == [1]
 
 
 async def test_a_session_whose_queue_stands_still_is_moved(
@@ -148,12 +194,40 @@ async def test_a_turn_is_driven_once_in_a_while_and_not_at_each_sweep(
     assert [await sweeper.sweep() for _ in range(3)] == [1, 0, 0]
 
 
-async def test_who_is_not_the_one_that_sweeps_drives_nothing(sweeper: Sweeper, turns: Turns, user_id: str) -> None:
-    await standing(turns, user_id, TurnState.PREPARED)
-    async with turns.database.transaction() as held:
-        await held.run("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": SWEEP_LOCK})
-        assert await sweeper.sweep() == 0
-    assert await sweeper.sweep() == 1
+SweeperEvery = Callable[[float], Sweeper]
+
+
+@pytest.fixture
+def sweeper_every(turns: Turns, bus: Bus, config: Config) -> SweeperEvery:
+    """Sweepers of processes, at this interval."""
+
+    def made(seconds: float) -> Sweeper:
+        often = msgspec.structs.replace(config.storage, sweep_interval=seconds)
+        return Sweeper(Upkeep(turns.database), Endings(turns, Arrivals(turns.database), bus), bus, often)
+
+    return made
+
+
+LOCKS = """SELECT 1 AS value FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE locktype = 'advisory' AND datname = current_database()"""
+
+
+async def test_one_process_sweeps_and_the_others_ask_nothing_until_it_is_gone(
+    sweeper_every: SweeperEvery, turns: Turns, bus: Bus
+) -> None:
+    asked: asyncio.Queue[str] = asyncio.Queue()
+    await bus.listen("$JS.API.>", lambda subject, _: asked.put_nowait(subject))
+    first = asyncio.create_task(sweeper_every(60).run())
+    async with asyncio.timeout(10):
+        while not await column(turns.database, LOCKS):
+            pass
+    other = asyncio.create_task(sweeper_every(0.01).run())
+    await asyncio.sleep(0.3)  # in which it would have swept many times
+    assert asked.empty()
+    first.cancel()
+    async with asyncio.timeout(10):
+        await asked.get()
+    other.cancel()
 
 
 async def test_many_sweepers_at_once_drive_a_turn_once(turns: Turns, user_id: str, bus: Bus, sweeper: Sweeper) -> None:
@@ -163,14 +237,11 @@ async def test_many_sweepers_at_once_drive_a_turn_once(turns: Turns, user_id: st
     assert len(await events(bus, subjects.TURN_PREPARED, TurnPrepared)) == 5
 
 
-async def test_it_sweeps_again_and_again(turns: Turns, user_id: str, bus: Bus, config: Config) -> None:
-    often = msgspec.structs.replace(config.storage, sweep_interval=0.01)
+async def test_it_sweeps_again_and_again(sweeper_every: SweeperEvery, turns: Turns, user_id: str, bus: Bus) -> None:
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     subject = subjects.turn_event(subjects.TURN_PREPARED, 0)
     await bus.listen(subject, lambda _, data: heard.put_nowait(data))
-    running = asyncio.create_task(
-        Sweeper(Upkeep(turns.database), Endings(turns, Arrivals(turns.database), bus), bus, often).run()
-    )
+    running = asyncio.create_task(sweeper_every(0.01).run())
     for _ in range(2):
         turn_id = await standing(turns, user_id, TurnState.PREPARED)
         async with asyncio.timeout(5):

@@ -37,12 +37,6 @@ class Acceptance:
     async def accept(self, arrival: TurnRequested) -> tuple[Accepted, TurnState]:
         """Commit the turn before its time is over, and say what it became. Raises the Fault it is refused with."""
         session_id = arrival.request.cozy.session_id if arrival.request.cozy else None
-        if arrival.retried and not arrival.keyed:
-            earlier = await self.arrivals.find_retried(
-                arrival.user_id, arrival.fingerprint, failed_too=session_id is not None
-            )
-            if earlier is not None:
-                return _known(earlier)
         return await (self._in_session(arrival, session_id) if session_id else self._alone(arrival))
 
     def bundle_tools(self, arrival: TurnRequested, who: Answerer) -> list[Tool]:
@@ -72,6 +66,8 @@ class Acceptance:
         )
 
     async def _alone(self, arrival: TurnRequested) -> tuple[Accepted, TurnState]:
+        if arrival.retried and (known := await self._earlier(arrival)):
+            return _known(known)
         bundle = self.bundle_alone(arrival)
         session_id = part_of(arrival.turn_id, "session")
         turn = NewTurn(
@@ -87,32 +83,41 @@ class Acceptance:
         return _accepted(turn, placed) if placed else await self._repeated(arrival)
 
     async def _in_session(self, arrival: TurnRequested, session_id: str) -> tuple[Accepted, TurnState]:
-        brought = incoming(arrival.request)
+        async with self.arrivals.beside_no_other(session_id, arrival.user_id) as held:
+            stopped, answer = await self._place(held, arrival, session_id)
+        if answer is None:  # said after the commit, which keeps copies of this question from being accepted
+            raise SessionBusy()
+        await self.stopping.tell(stopped)
+        return answer
+
+    async def _place(
+        self, held: Connection, arrival: TurnRequested, session_id: str
+    ) -> tuple[list[StoppedRow], tuple[Accepted, TurnState] | None]:
+        """What the turn stops, and what it became; None where the session is busy and it will not wait."""
+        brought, stopped = incoming(arrival.request), list[StoppedRow]()
         if not brought.new:
             raise InvalidValue(NOTHING_NEW, param="messages")
-        stopped: list[StoppedRow] = []
-        async with self.arrivals.beside_no_other(session_id, arrival.user_id) as held:
-            session = await self.arrivals.lock_session(held, session_id, arrival.user_id)
-            if session is None:
-                raise NotFound("There is no such session.", param="cozy.session_id")
-            who = answerer(arrival.request, self.config.personalities, self.config.models, session.personality_id)
+        session = await self.arrivals.lock_session(held, session_id, arrival.user_id)
+        if session is None:
+            raise NotFound("There is no such session.", param="cozy.session_id")
+        who = answerer(arrival.request, self.config.personalities, self.config.models, session.personality_id)
+        busy = await self.arrivals.busy(held, session_id)
+        if (busy or arrival.retried) and (known := await self._earlier(arrival, held)):
+            return stopped, _known(known)
+        if busy and _on_busy(arrival, who) == "reject":
+            await self.arrivals.refuse(held, arrival)
+            return stopped, None
+        if busy and _on_busy(arrival, who) == "interrupt":
+            stopped = await self.stopping.stop_before(held, session_id, arrival.user_id)
             busy = await self.arrivals.busy(held, session_id)
-            if busy and await self.arrivals.find(arrival.turn_id, held):
-                return await self._repeated(arrival, held)
-            if busy and _on_busy(arrival, who) == "reject":
-                raise SessionBusy()
-            if busy and _on_busy(arrival, who) == "interrupt":
-                stopped = await self.stopping.stop_before(held, session_id, arrival.user_id)
-                busy = await self.arrivals.busy(held, session_id)
-            turn = self._turn_of(arrival, session_id, who, brought)
-            if not busy:
-                bundle = await self.bundle_in_session(held, arrival, session_id, who)
-                turn = msgspec.structs.replace(turn, state=TurnState.PREPARED, bundle=bundle)
-            placed = await self.arrivals.add(held, turn)
-            if placed is None:  # too late, perhaps: a refusal undoes the stops as well
-                return await self._repeated(arrival, held)
-        await self.stopping.tell(stopped)
-        return _accepted(turn, placed)
+        turn = self._turn_of(arrival, session_id, who, brought)
+        if not busy:
+            bundle = await self.bundle_in_session(held, arrival, session_id, who)
+            turn = msgspec.structs.replace(turn, state=TurnState.PREPARED, bundle=bundle)
+        placed = await self.arrivals.add(held, turn)
+        if placed is None:  # too late, perhaps: a refusal undoes the stops as well
+            return stopped, await self._repeated(arrival, held)
+        return stopped, _accepted(turn, placed)
 
     def _turn_of(self, arrival: TurnRequested, session_id: str, who: Answerer, brought: Incoming) -> NewTurn:
         return NewTurn(
@@ -128,14 +133,21 @@ class Acceptance:
 
     async def _repeated(self, arrival: TurnRequested, held: Connection | None = None) -> tuple[Accepted, TurnState]:
         """Nothing was stored: the turn is there already, or its time was over."""
-        known = await self.arrivals.find(arrival.turn_id, held)
+        known = await self._earlier(arrival, held)
         if known is None:
             raise TooLate
+        return _known(known)
+
+    async def _earlier(self, arrival: TurnRequested, held: Connection | None = None) -> Known | None:
+        """The same request's turn, if it is there: by its id, or where it has no key by what it says."""
+        known = await self.arrivals.find(arrival.turn_id, held)
+        if known is None:
+            return None if arrival.keyed else await self.arrivals.find_same(arrival, held)
         if known.user_id != arrival.user_id:
             raise NotFound("There is no such turn.")
         if known.fingerprint != arrival.fingerprint:
             raise IdempotencyMismatch()
-        return _known(known)
+        return known
 
 
 def _known(turn: Known) -> tuple[Accepted, TurnState]:

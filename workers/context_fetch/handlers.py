@@ -11,6 +11,7 @@ from schemas.context import ContextBundle
 from schemas.faults import Fault
 from schemas.ids import part_of
 from schemas.turns import (
+    ENDS,
     Accepted,
     Refused,
     TurnArrival,
@@ -76,6 +77,8 @@ class ContextFetch:
         stand = await self.turns.stand(event.turn_id)
         if stand is not None and stand.state == TurnState.PREPARED:
             await say_prepared(self.bus, event.turn_id, stand.round, stand.shard)
+        elif stand is not None and stand.state in ENDS:
+            await self.endings.tell_end(event.turn_id)  # whoever failed it may have died before it could tell
 
     async def _bundle(self, row: ReleasedRow) -> ContextBundle:
         arrival, acceptance = codec.decode(row.arrival, TurnRequested), self.acceptance

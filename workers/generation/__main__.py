@@ -24,7 +24,7 @@ async def main(stopping: asyncio.Event) -> None:
     engines = EnginePool(stage.config.models, settings.generation)
     await engines.initialize()
     stage.closing.append(engines.close)
-    partials, pace = PartialKeeper(stage.turns), Pace(settings.generation.merge_window_max)
+    partials, pace = PartialKeeper(stage.turns, stage.bus), Pace(settings.generation.merge_window_max)
     door = Generation(stage, engines, partials, pace)
     stage.on(GENERATION, TurnPrepared, door.on_turn_prepared, slots=settings.generation.max_parallel_turns)
     watch = EngineWatch(engines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
 import nats.errors
 import structlog
@@ -33,9 +34,6 @@ class Attended:
 
     def __init__(self) -> None:
         self.reason: Stopped | Fenced | None = None
-        self.writer: ReplyWriter | None = None
-        self.look_at = self.interval = self.grace = float("inf")
-        self.alone_since: float | None = None
         self._task: asyncio.Task[object] | None = None
 
     def stop(self) -> None:
@@ -71,28 +69,39 @@ class Attended:
             self._task = None
 
 
+class _Reply:
+    """A reply under way: when its readers are looked for next, and since when there are none. Seconds."""
+
+    def __init__(self, attended: Attended, writer: ReplyWriter, interval: float, grace: float) -> None:
+        self.attended, self.writer, self.interval, self.grace = attended, writer, interval, grace
+        self.look_at = asyncio.get_running_loop().time() + interval
+        self.alone_since: float | None = None
+
+
 class Attention:
     """One a process. One subscription and one task, however many replies are under way."""
 
     def __init__(self, bus: Bus, settings: Generation) -> None:
         self._bus, self._settings = bus, settings
-        self._open: dict[str, Attended] = {}
+        self._open: dict[str, _Reply] = {}
 
     @contextmanager
     def on(self, attended: Attended, writer: ReplyWriter, on_disconnect: str | None) -> Iterator[None]:
         """Mind this reply while the block runs. `on_disconnect` as in the request's `cozy`."""
-        attended.writer = writer
-        if on_disconnect == "cancel":
-            attended.interval, attended.grace = LOOK_EVERY, CANCEL_GRACE
-        elif on_disconnect is None:
-            attended.interval, attended.grace = self._settings.listener_interval, self._settings.listener_grace
-        attended.look_at = asyncio.get_running_loop().time() + attended.interval
-        self._open[writer.turn_id] = attended
+        self._open[writer.turn_id] = _Reply(attended, writer, *self._patience(on_disconnect))
         try:
             with attended.interruptible():
                 yield
         finally:
             self._open.pop(writer.turn_id, None)
+
+    def _patience(self, on_disconnect: str | None) -> tuple[float, float]:
+        """Seconds between two looks for readers, and for how many there may be none."""
+        if on_disconnect == "cancel":
+            return LOOK_EVERY, CANCEL_GRACE
+        if on_disconnect is None:
+            return self._settings.listener_interval, self._settings.listener_grace
+        return inf, inf
 
     async def run(self) -> None:
         """Hear what readers miss, and look for readers, for ever."""
@@ -106,27 +115,26 @@ class Attention:
 
     async def look(self, now: float) -> None:
         """Ask for the readers of every reply whose time it is."""
-        due = [(turn_id, attended) for turn_id, attended in self._open.items() if attended.look_at <= now]
+        due = [reply for reply in self._open.values() if reply.look_at <= now]
         for begin in range(0, len(due), AT_ONCE):
-            await asyncio.gather(*(self._look(turn_id, attended, now) for turn_id, attended in due[begin:][:AT_ONCE]))
+            await asyncio.gather(*(self._look(reply, now) for reply in due[begin:][:AT_ONCE]))
 
-    async def _look(self, turn_id: str, attended: Attended, now: float) -> None:
-        attended.look_at = now + attended.interval
+    async def _look(self, reply: _Reply, now: float) -> None:
+        reply.look_at = now + reply.interval
         try:
-            await self._bus.ask(subjects.listeners(turn_id), b"", timeout=ANSWER_SECONDS)
+            await self._bus.ask(subjects.listeners(reply.writer.turn_id), b"", timeout=ANSWER_SECONDS)
         except BusUnavailable as error:
             if not isinstance(error.__cause__, nats.errors.NoRespondersError):
                 return  # somebody may be there, and the bus is slow or away
         else:
-            attended.alone_since = None
+            reply.alone_since = None
             return
-        if attended.alone_since is None:
-            attended.alone_since = now
-        if now - attended.alone_since >= attended.grace:
-            log.info("nobody_listens", turn_id=turn_id)
-            attended.stop()
+        if reply.alone_since is None:
+            reply.alone_since = now
+        if now - reply.alone_since >= reply.grace:
+            log.info("nobody_listens", turn_id=reply.writer.turn_id)
+            reply.attended.stop()
 
     def _wanted(self, subject: str, data: bytes) -> None:
-        attended = self._open.get(subject.rpartition(".")[2])
-        if attended is not None and attended.writer is not None:
-            attended.writer.wanted()
+        if reply := self._open.get(subject.rpartition(".")[2]):
+            reply.writer.wanted()

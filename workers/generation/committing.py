@@ -46,32 +46,36 @@ def client_calls(round: Round, listening: Listening) -> dict[int, list[ToolCall]
 
 def reply_so_far(round: Round, writer: ReplyWriter, listening: Listening) -> Reply:
     """The measure of all that was shown, and what it cost: earlier rounds included."""
-    claimed, bundle = round.claimed, round.bundle
-    asked = sum(len(text_of(message.content)) for message in (*bundle.history, *bundle.incoming, *round.steps))
-    usage = listening.usage_or_estimate(asked + sum(map(len, bundle.system)))
-    if (before := listening.before) is not None and before.said:
-        # The server counted the words it was given as prompt; to the user they are part of the reply.
-        moved = min(before.given, usage.prompt_tokens) if listening.usage else 0
-        said = before.tokens - min(listening.swallowed, usage.completion_tokens)
-        usage = usage.plus(Usage(prompt_tokens=-moved, completion_tokens=said, total_tokens=said - moved))
-    if claimed.usage:
-        usage = msgspec.convert(claimed.usage, Usage).plus(usage)
     return Reply(
         said=writer.said,
         shown_index=writer.index,
         shown_length=writer.length,
         shown_digest=writer.digest,
-        usage=usage,
+        usage=_usage(round, listening),
         timings=_timings(round, writer),
     )
+
+
+def _usage(round: Round, listening: Listening) -> Usage:
+    claimed, bundle, before = round.claimed, round.bundle, listening.before
+    asked = sum(len(text_of(message.content)) for message in (*bundle.history, *bundle.incoming, *round.steps))
+    usage = listening.usage_or_estimate(asked + sum(map(len, bundle.system)))
+    if before is not None and before.said:
+        # The server counted the words it was given as prompt; to the user they are part of the reply.
+        moved = min(before.given, usage.prompt_tokens) if listening.usage else 0
+        said = before.tokens - min(listening.swallowed, usage.completion_tokens)
+        usage = usage.plus(Usage(prompt_tokens=-moved, completion_tokens=said, total_tokens=said - moved))
+    return msgspec.convert(claimed.usage, Usage).plus(usage) if claimed.usage else usage
 
 
 def _timings(round: Round, writer: ReplyWriter) -> dict[str, float]:
     now = time.time()
     since = round.arrival.asked_at
     timings = {"finished_ms": round_ms(now - since)}
-    if writer.first_said_at is not None and round.claimed.shown_index == 0 and not round.prefix.said:
-        timings["first_token_ms"] = round_ms(writer.first_said_at - since)
+    # Whoever showed the turn's first word may be dead: then the stream knows when. A round before has committed it.
+    first = round.prefix.first_said_at if round.prefix.said else writer.first_said_at
+    if first is not None and round.claimed.shown_index == 0:
+        timings["first_token_ms"] = round_ms(first - since)
     return timings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -19,8 +20,12 @@ from workers.generation.writer import Piece, ReplyWriter
 from workers.insisting import insist
 from workers.onward import say_tools_called
 from workers.stage import Stage
+from workers.storage.turn_rows import Reply
 
 log = structlog.get_logger()
+
+Calls = Mapping[int, Sequence[ToolCall]]
+"""By choice, what the client is to call."""
 
 
 class RoundEnd:
@@ -51,61 +56,57 @@ class RoundEnd:
         calls = client_calls(self._round, listening)
         self._writer.add([Piece(choice, tool_calls=found) for choice, found in calls.items() if found])
         reasons = [listening.finish_reason(choice, found) for choice, found in calls.items()]
-        await self._well(listening, calls, reasons, TurnState.COMPLETED)
+        await self._well(listening, TurnState.COMPLETED, calls, reasons)
 
     async def stopped(self, listening: Listening) -> None:
         """The user said stop, or nobody listens: what was shown is the reply."""
         if not listening.begun and not self._round.prefix.said:
             listening.usage = Usage()  # the model was never asked
         reasons = ["stop"] * (self._round.arrival.request.n or 1)
-        await self._well(listening, {}, reasons, TurnState.CANCELLED)
-
-    async def _well(
-        self, listening: Listening, calls: dict[int, list[ToolCall]], reasons: list[str], state: TurnState
-    ) -> None:
-        claimed, writer = self._claimed, self._writer
-        await writer.seal()
-        reply = reply_so_far(self._round, writer, listening)
-        stopped = state is TurnState.CANCELLED
-        messages = assistant_messages(self._round, writer, listening, calls, state=state)
-        if stopped and not writer.said:
-            messages = []  # it was stopped before its first word
-        ended = await insist(
-            lambda: self._turns.finish(claimed, state, reply, messages, finish_reasons=reasons),
-            lambda: self._turns.ended_by(claimed),
-        )
-        if ended is None:
-            raise Fenced
-        log.info(
-            "reply_stopped" if stopped else "reply_finished",
-            attempt=claimed.attempts,
-            round=claimed.round,
-            **reply.timings,
-        )
-        if self._stage.config.observability.log_content:
-            log.info("answered", content=writer.text())
-        metrics.tokens(reply.usage.prompt_tokens, reply.usage.completion_tokens)
-        await self._tell(
-            Finished(
-                claimed.epoch, writer.index, reasons, reply.usage, writer.length, writer.digest, state.value, stopped
-            ),
-            ended.session_id,
-        )
+        await self._well(listening, TurnState.CANCELLED, {}, reasons)
 
     async def badly(self, listening: Listening, fault: FaultRecord, state: TurnState) -> None:
         """Commit what was said, and say why it is not more."""
         claimed, writer = self._claimed, self._writer
+        _, session_id = await self._commit(listening, state, {}, fault=fault)
+        log.warning("reply_failed", code=fault.code, attempt=claimed.attempts, events=writer.index)
+        await self._tell(Failed(claimed.epoch, writer.index, fault, state.value), session_id)
+
+    async def _well(self, listening: Listening, state: TurnState, calls: Calls, reasons: list[str]) -> None:
+        claimed, writer, stopped = self._claimed, self._writer, state is TurnState.CANCELLED
+        reply, session_id = await self._commit(listening, state, calls, reasons=reasons)
+        event = "reply_stopped" if stopped else "reply_finished"
+        log.info(event, attempt=claimed.attempts, round=claimed.round, **reply.timings)
+        if self._stage.config.observability.log_content:
+            log.info("answered", content=writer.text())
+        metrics.tokens(reply.usage.prompt_tokens, reply.usage.completion_tokens)
+        measure = (writer.length, writer.digest)
+        end = Finished(claimed.epoch, writer.index, reasons, reply.usage, *measure, state.value, stopped)
+        await self._tell(end, session_id)
+
+    async def _commit(
+        self,
+        listening: Listening,
+        state: TurnState,
+        calls: Calls,
+        *,
+        reasons: Sequence[str] = (),
+        fault: FaultRecord | None = None,
+    ) -> tuple[Reply, str]:
+        """What is committed as the turn's end, and the session whose next turn may run."""
+        claimed, writer = self._claimed, self._writer
         await writer.seal()
         reply = reply_so_far(self._round, writer, listening)
-        messages = assistant_messages(self._round, writer, listening, {}, state=state) if writer.said else []
+        # Only a whole reply may be empty: of one that ended before its first word there is no message.
+        keeps = state is TurnState.COMPLETED or writer.said
+        messages = assistant_messages(self._round, writer, listening, calls, state=state) if keeps else []
         ended = await insist(
-            lambda: self._turns.finish(claimed, state, reply, messages, fault=fault),
+            lambda: self._turns.finish(claimed, state, reply, messages, finish_reasons=reasons, fault=fault),
             lambda: self._turns.ended_by(claimed),
         )
         if ended is None:
             raise Fenced
-        log.warning("reply_failed", code=fault.code, attempt=claimed.attempts, events=writer.index)
-        await self._tell(Failed(claimed.epoch, writer.index, fault, state.value), ended.session_id)
+        return reply, ended.session_id
 
     async def _tell(self, end: Finished | Failed, session_id: str) -> None:
         metrics.turn_ended(end.state)

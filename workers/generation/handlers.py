@@ -12,7 +12,7 @@ from schemas.context import ContextBundle
 from schemas.faults import EngineFailed, Fault
 from schemas.ids import part_of
 from schemas.turns import TurnPrepared, TurnRequested, TurnState
-from workers.delivery import CLAIM_AFTER, Fenced, Later
+from workers.delivery import Fenced
 from workers.engines.ai.pool import EnginePool
 from workers.generation.attention import Attended, Attention
 from workers.generation.committing import tool_calls_of
@@ -24,6 +24,7 @@ from workers.generation.rounds import Round
 from workers.generation.speaking import Speech
 from workers.generation.takeover import Prefix, may_continue, read_prefix, unless_forgotten
 from workers.generation.writer import ReplyWriter
+from workers.insisting import insist
 from workers.onward import say_tools_called
 from workers.stage import Stage
 from workers.stops import Stopped
@@ -52,7 +53,8 @@ class Generation:
         """Claim the round, let the model answer, commit, and tell."""
         attended = Attended()
         with self.stage.stops.of(event.turn_id, attended.stop):
-            claimed = await self.turns.claim(event.turn_id, event.round, self.stage.worker_id)
+            # A claim whose answer was lost would leave a living owner that does not know of it.
+            claimed = await insist(lambda: self.turns.claim(event.turn_id, event.round, self.stage.worker_id))
             if claimed is None:
                 await self._not_ours(event)
                 return
@@ -117,7 +119,7 @@ class Generation:
             log.error("turn_unknown")
             return
         if stand.state == TurnState.GENERATING and stand.round == event.round:
-            raise Later(stand.claim_in + CLAIM_AFTER)
+            raise self.stage.held_by_another(stand.claim_in)
         if stand.state == TurnState.CALLING_TOOLS and stand.round == event.round:
             await say_tools_called(self.bus, event.turn_id, event.round, stand.shard)
             return

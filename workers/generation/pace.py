@@ -6,6 +6,10 @@ import asyncio
 import time
 from typing import Protocol
 
+import structlog
+
+log = structlog.get_logger()
+
 MEASURE_SECONDS = 0.25
 IDLE, BUSY = 0.1, 0.4
 """Share of one core: below the first nothing waits, above the second everything waits the whole window."""
@@ -53,7 +57,10 @@ class Pace:
     @staticmethod
     async def _carry(aboard: list[Traveller]) -> None:
         for traveller in aboard:
-            await traveller.flush()
+            try:
+                await traveller.flush()
+            except Exception as error:  # its own writer meets it again; the others aboard must not wait for that
+                log.warning("flush_failed", error=type(error).__name__)
 
     async def measure(self) -> None:
         """Follow the process's own use of the CPU, for ever."""

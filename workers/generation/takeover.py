@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import msgspec
 import structlog
@@ -22,6 +23,7 @@ READ_AGAIN = 0.3
 """Seconds between two reads of a stream that does not show our own fence yet: a copy of it lags."""
 ATTEMPTS = 4
 """Owners of one reply who may fail to read it whole, before it counts as lost."""
+ASK_SECONDS = 1.0
 
 
 class Prefix(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,8 @@ class Prefix(msgspec.Struct, frozen=True, kw_only=True):
     """Some of what was shown is not in the stream any more: nobody can go on from it."""
     frames: int | None = None
     """How many frames the stream held up to our fence, where that was counted."""
+    first_said_at: float | None = None
+    """When the stream got the first of `said`, in Unix seconds by its server's clock, where that could be learned."""
 
     @classmethod
     def of(cls, claimed: Claimed) -> Prefix:
@@ -57,6 +61,17 @@ class Prefix(msgspec.Struct, frozen=True, kw_only=True):
     def tokens(self) -> int:
         """How many tokens were shown in all."""
         return sum(delta.tokens for delta in self.said)
+
+
+class _Message(msgspec.Struct, frozen=True):
+    time: datetime
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    message: _Message
+
+
+_read_stored = msgspec.json.Decoder(_Stored).decode
 
 
 async def read_prefix(bus: Bus, claimed: Claimed) -> Prefix:
@@ -87,13 +102,19 @@ async def fence_off(bus: Bus, claimed: Claimed) -> int:
 async def read_up_to(bus: Bus, claimed: Claimed, fence: int) -> Prefix | None:
     """What was shown before our fence; None where the stream, or the copy of it that answered, ends before it."""
     fold, said, heard_of, frames = ReplyFold(), list[Delta](), claimed.shown_index, 0
+    first: int | None = None
     decode = codec.decoder(Frame).decode
     async for sequence, data in replay(bus, REPLIES.name, subjects.reply(claimed.shard, claimed.turn_id)):
         frames += 1
         if sequence >= fence:
-            lost = fold.stranded or fold.index < heard_of
             return Prefix(
-                index=fold.index, length=fold.length, digest=fold.digest, said=tuple(said), lost=lost, frames=frames
+                index=fold.index,
+                length=fold.length,
+                digest=fold.digest,
+                said=tuple(said),
+                lost=fold.stranded or fold.index < heard_of,
+                frames=frames,
+                first_said_at=await _stored_at(bus, first) if first is not None else None,
             )
         frame = decode(data)
         try:
@@ -102,7 +123,20 @@ async def read_up_to(bus: Bus, claimed: Claimed, fence: int) -> Prefix | None:
             heard_of = max(heard_of, 0 if isinstance(frame, Fence | Progress) else frame.index)
             continue
         said += [event for event in shown if isinstance(event, Delta) and event.index > claimed.shown_index]
+        if said and first is None:
+            first = sequence
     return None
+
+
+async def _stored_at(bus: Bus, sequence: int) -> float | None:
+    """When the stream got a message, in Unix seconds; None where it does not say."""
+    question = msgspec.json.encode({"seq": sequence})
+    try:
+        answer = await bus.ask(f"$JS.API.STREAM.MSG.GET.{REPLIES.name}", question, timeout=ASK_SECONDS)
+        return _read_stored(answer).message.time.timestamp()
+    except (BusUnavailable, msgspec.DecodeError) as error:
+        log.warning("first_word_not_timed", error=type(error).__name__)
+        return None
 
 
 def unless_forgotten(prefix: Prefix, kept: str | None) -> Prefix:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -135,7 +135,7 @@ class ReplyWriter:
     async def heal(self) -> None:
         """Send everything again where any of it may have been lost on the way. Raises BusUnavailable."""
         await self._quiet()
-        if self._doubtful or self._bus.reconnects != self._reconnects or not self._bus.connected:
+        if not self.sure:
             await self._snapshot()
 
     async def tell(self, end: Finished | Failed) -> None:
@@ -228,12 +228,12 @@ class ReplyWriter:
         self._tally.healed(await self._stock.held(self._subject) if self._stock else None)
         log.info("snapshot_sent", turn_id=self.turn_id, events=len(events))
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _quietly(self, work: Any) -> None:
+    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
         with contextlib.suppress(BusUnavailable):
             await work
 

@@ -13,6 +13,7 @@ import structlog
 from schemas import codec
 from schemas.faults import EngineInternal, Fault, StorageUnavailable
 from schemas.records import Answer
+from workers.storage.database import AWAY
 
 T = TypeVar("T")
 Work = Callable[[], Awaitable[Any]]
@@ -77,7 +78,7 @@ async def _while_connected(question: str, work: Work) -> Any:
     while True:
         try:
             return await work()
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except AWAY as error:
             if not _is_lost(error):
                 raise
             log.warning("database_connection_lost", question=question, sqlstate=error.sqlstate)
@@ -90,7 +91,7 @@ def _is_lost(error: psycopg.Error) -> bool:
 
 def _log_database_error(question: str, error: psycopg.Error | TimeoutError) -> None:
     facts = {"question": question, "error": type(error).__name__, "sqlstate": getattr(error, "sqlstate", None)}
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError):
+    if isinstance(error, (*AWAY, TimeoutError)):
         log.warning("storage_unavailable", **facts)
     else:
         log.error("query_refused", **facts)

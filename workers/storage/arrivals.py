@@ -11,7 +11,7 @@ import msgspec
 from schemas import codec
 from schemas.context import ContextBundle
 from schemas.openai import Message
-from schemas.turns import TurnState
+from schemas.turns import TurnRequested, TurnState
 from workers.storage.database import Connection, Database
 from workers.storage.queries import load
 from workers.storage.turn_rows import Known, LockedSession, NewTurn, Placed, Ready, ReleasedRow
@@ -44,6 +44,7 @@ class _Running(msgspec.Struct):
 class _Queue(msgspec.Struct):
     user_id: str
     waits: bool
+    stands: bool
     running: int
 
 
@@ -54,15 +55,14 @@ def _json(value: Any) -> str:
 def _turn_params(turn: NewTurn) -> dict[str, Any]:
     arrival = turn.arrival
     return {
-        "turn_id": arrival.turn_id,
-        "user_id": arrival.user_id,
         "session_id": turn.session_id,
         "shard": turn.shard,
         "state": turn.state.value,
         "expires_at": arrival.expires_at,
         "model": arrival.request.model,
         "personality_id": turn.personality_id,
-        "fingerprint": arrival.fingerprint,
+        **_tries(arrival),
+        "question": arrival.question,
         "arrival": codec.encode(arrival),
         "bundle": codec.encode(turn.bundle) if turn.bundle else None,
         "ignored_messages": turn.ignored_messages,
@@ -73,8 +73,25 @@ def _turn_params(turn: NewTurn) -> dict[str, Any]:
     }
 
 
+def _tries(arrival: TurnRequested) -> dict[str, Any]:
+    """What other tries of the same request are known by."""
+    return {
+        "turn_id": arrival.turn_id,
+        "user_id": arrival.user_id,
+        "fingerprint": arrival.fingerprint,
+        "first_try": not arrival.keyed and not arrival.retried,
+        "retried": not arrival.keyed and arrival.retried,
+        "failed_too": arrival.request.cozy is not None and arrival.request.cozy.session_id is not None,
+    }
+
+
 def _waiting(turn: NewTurn) -> NewTurn:
     return msgspec.structs.replace(turn, state=TurnState.QUEUED, bundle=None)
+
+
+async def _place(held: Connection | Database, turn: NewTurn, *, alone: bool) -> Placed | None:
+    row = await held.one(QUERIES["place_turn"], _turn_params(turn) | {"alone": alone}, _Created)
+    return Placed(created=row.created, state=turn.state) if row else None
 
 
 class Arrivals:
@@ -100,16 +117,14 @@ class Arrivals:
             return await self._open(held, turn if room else _waiting(turn))
 
     async def _open(self, held: Connection | Database, turn: NewTurn) -> Placed | None:
-        row = await held.one(QUERIES["open_turn"], _turn_params(turn), _Created)
-        return Placed(created=row.created, state=turn.state) if row else None
+        return await _place(held, turn, alone=True)
 
     async def add(self, held: Connection, turn: NewTurn) -> Placed | None:
         """Accept a turn in a session locked on this connection; it waits where its user has no room."""
         ready = turn.state is not TurnState.QUEUED
         if ready and self.concurrent_turns and not await self._room_under_lock(held, turn.arrival.user_id):
             turn = _waiting(turn)
-        row = await held.one(QUERIES["add_turn"], _turn_params(turn), _Created)
-        return Placed(created=row.created, state=turn.state) if row else None
+        return await _place(held, turn, alone=False)
 
     async def _room_under_lock(self, held: Connection, user_id: str) -> bool:
         """Whether one more turn of the user may run. Until the transaction ends nobody else counts them."""
@@ -141,10 +156,15 @@ class Arrivals:
         """A turn by id; whoever holds a connection asks on it, or waits for a second one that never comes."""
         return await (held or self.database).one(QUERIES["find_turn"], {"turn_id": turn_id}, Known)
 
-    async def find_retried(self, user_id: str, fingerprint: str, *, failed_too: bool = False) -> Known | None:
-        """The caller's newest turn of the last minute with this body."""
-        params = {"user_id": user_id, "fingerprint": fingerprint, "failed_too": failed_too}
-        return await self.database.one(QUERIES["find_retried_turn"], params, Known)
+    async def find_same(self, arrival: TurnRequested, held: Connection | None = None) -> Known | None:
+        """Another try of a request that has no key: for a retry any of the last minute, for a first try a retry that
+        overtook it."""
+        query = QUERIES["find_retried_turn" if arrival.retried else "find_retry"]
+        return await (held or self.database).one(query, _tries(arrival), Known)
+
+    async def refuse(self, held: Connection, arrival: TurnRequested) -> None:
+        """Remember that this question was refused for how things stood: no copy of it is accepted afterwards."""
+        await held.run(QUERIES["refuse_question"], {"question": arrival.question})
 
     async def history(self, held: Connection | Database, session_id: str, turn_id: str, limit: int) -> list[Message]:
         """The session's newest messages before this turn's own, oldest first, within HISTORY_BYTES."""
@@ -164,12 +184,13 @@ class Arrivals:
     async def release(self, session_id: str) -> list[Ready]:
         """Let the session's next waiting turn run, if none is running.
 
-        Where users have a limit, its user's oldest waiting turns in free sessions instead, as many as have room.
+        Where users have a limit, its user's oldest waiting turns in free sessions instead, as many as have room. Those
+        that were let run before are named until they are prepared: whoever did it may have died before it could tell.
         """
         if self.concurrent_turns is None:
             return await self.database.all(QUERIES["release_in_session"], {"session_id": session_id}, Ready)
         queue = await self.database.one(QUERIES["queue_behind"], {"session_id": session_id}, _Queue)
-        if queue is None or not queue.waits or queue.running >= self.concurrent_turns:
+        if queue is None or not (queue.stands or (queue.waits and queue.running < self.concurrent_turns)):
             return []  # whoever runs now sees at its end what waits by now
         params = {"user_id": queue.user_id, "limit": self.concurrent_turns}
         async with self._turnstiles.of(queue.user_id), self.database.transaction() as held:

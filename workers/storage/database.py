@@ -11,6 +11,14 @@ from psycopg_pool import AsyncConnectionPool
 
 from ops.runtime import postgres
 
+AWAY = (
+    errors.OperationalError,
+    errors.InterfaceError,
+    errors.IdleInTransactionSessionTimeout,  # this process stood still
+    errors.ReadOnlySqlTransaction,  # a primary that is none any more
+)
+"""The server is away, busy or another one now, and waiting helps; it is no fault of what was asked."""
+
 T = TypeVar("T")
 Params = Mapping[str, Any]
 
@@ -51,7 +59,7 @@ class Connection:
 class Database:
     """A pool of connections. Each query outside a transaction is one of its own.
 
-    Raises psycopg errors: an `OperationalError` means the server is away or busy, and waiting helps.
+    Raises psycopg errors: with one of `AWAY` waiting helps.
     """
 
     def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]], url: str) -> None:

@@ -63,8 +63,6 @@ class LockedSession(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     personality_id: str | None
-    patience: str
-    """How long the holder may be idle."""
 
 
 class ReleasedRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +223,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     round: int
     shard: int
+    stopped: bool = False
 
 
 class Partial(msgspec.Struct, frozen=True, kw_only=True):

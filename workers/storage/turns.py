@@ -11,7 +11,7 @@ from schemas import codec
 from schemas.faults import FaultRecord
 from schemas.openai import Message, ToolCall
 from schemas.replies import Delta
-from schemas.turns import TurnState
+from schemas.turns import TurnRequested, TurnState
 from workers.storage.database import Connection, Database
 from workers.storage.queries import load
 from workers.storage.turn_rows import (
@@ -60,6 +60,16 @@ class _Count(msgspec.Struct):
     failures: int
 
 
+class _Claim(msgspec.Struct):
+    turn_id: str
+    epoch: int
+
+
+class _Request(msgspec.Struct):
+    turn_id: str
+    arrival: bytes
+
+
 class Turns:
     """The turns. Methods raise psycopg errors; a None or empty answer of an owner's commit means it is fenced."""
 
@@ -75,6 +85,12 @@ class Turns:
         """Give back turns that their owner leaves unfinished, each by its id and the claim's epoch."""
         params = {"turn_ids": [turn_id for turn_id, _ in held], "epochs": [epoch for _, epoch in held]}
         await self.database.run(QUERIES["let_go"], params)
+
+    async def lost(self, held: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Which of these claims, each a turn's id and the claim's epoch, are others' by now."""
+        params = {"turn_ids": [turn_id for turn_id, _ in held], "epochs": [epoch for _, epoch in held]}
+        rows = await self.database.all(QUERIES["lost_claims"], params, _Claim)
+        return [(row.turn_id, row.epoch) for row in rows]
 
     async def stand(self, turn_id: str) -> Stand | None:
         """Where a turn stands."""
@@ -181,8 +197,15 @@ class Turns:
 
     async def stop(self, user_id: str, turn_ids: Sequence[str], held: Connection | None = None) -> list[StoppedRow]:
         """Stop a user's turns, on a connection that is held where that is given. Those that had ended are left out."""
-        params = {"user_id": user_id, "turn_ids": list(turn_ids), "denied": STOPPED_BEFORE}
-        return await (held or self.database).all(QUERIES["stop_turns"], params, StoppedRow)
+        on = held or self.database
+        asked = await on.all(QUERIES["requests_of"], {"user_id": user_id, "turn_ids": list(turn_ids)}, _Request)
+        params = {
+            "user_id": user_id,
+            "turn_ids": [row.turn_id for row in asked],
+            "choices": [_choices(row.arrival) for row in asked],
+            "denied": STOPPED_BEFORE,
+        }
+        return await on.all(QUERIES["stop_turns"], params, StoppedRow)
 
     async def was_stopped(self, user_id: str, turn_id: str) -> bool:
         """Whether this is a turn of the user's that a stop has ended."""
@@ -220,6 +243,14 @@ class Turns:
         """How many tries have failed for a reason of the turn's own, this one included; 0 for an unknown turn."""
         row = await self.database.one(QUERIES["count_failure"], {"turn_id": turn_id}, _Count)
         return row.failures if row else 0
+
+
+def _choices(arrival: bytes) -> int:
+    """How many answers a request asks for. One that this version cannot read has one: a stop must not fail over it."""
+    try:
+        return codec.decode(arrival, TurnRequested).request.n or 1
+    except msgspec.DecodeError:
+        return 1
 
 
 def _reply_params(claimed: Claimed, reply: Reply) -> dict[str, Any]:

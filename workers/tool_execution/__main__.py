@@ -23,7 +23,9 @@ async def main(stopping: asyncio.Event) -> None:
     stage = await Stage.open(TOOL_EXECUTION.stage)
     shelf = standard_shelf(stage.config.app.environment, os.environ)
     runner = CallRunner(stage.turns, shelf, stage.config.tools.call_timeout)
-    stage.on(TOOL_EXECUTION, TurnToolsCalled, ToolExecution(stage, runner).on_tools_called, slots=SLOTS)
+    door = ToolExecution(stage, runner)
+    stage.on(TOOL_EXECUTION, TurnToolsCalled, door.on_tools_called, slots=SLOTS)
+    stage.also(door.attention.run)
     await stage.serve(stopping)
 
 

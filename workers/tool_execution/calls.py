@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 UNKNOWN_TOOL = "There is no tool of that name. Answer without it, or use one that you were given."
 UNKNOWN_OUTCOME = "It is not known whether this call took effect: its worker was lost. Do not repeat it blindly."
+NO_ANSWER = "It is not known whether this call took effect: the tool did not answer. Do not repeat it blindly."
 BROKEN_OFF = "It is not known whether this call took effect: the user stopped this turn while it ran."
 
 
@@ -65,12 +66,12 @@ class CallRunner:
         except ToolFailed as failure:
             return "failed", str(failure)
         except TimeoutError:
-            return "failed", f"The tool did not answer within {self._timeout:g} seconds."
+            return _unfinished(tool, f"The tool did not answer within {self._timeout:g} seconds.")
         except (Exception, asyncio.CancelledError) as error:
             if (task := asyncio.current_task()) and task.cancelling():
                 raise
             log.error("tool_broke", tool=call.name, error=type(error).__name__)
-            return "failed", "The tool broke. Answer without it."
+            return _unfinished(tool, "The tool broke. Answer without it.")
 
     async def _record(self, call: AskedCall, status: str, answer: str) -> str:
         answer = answer.replace("\0", "")  # PostgreSQL keeps no U+0000
@@ -78,3 +79,8 @@ class CallRunner:
         metrics.tool_called(call.name if status != "denied" else "unknown", status)
         log.info("tool_called", tool=call.name if status != "denied" else None, outcome=status)
         return answer
+
+
+def _unfinished(tool: RunnableTool, words: str) -> tuple[str, str]:
+    """What became of a call that did not come to its end: of one whose effect must not be had twice, nobody knows."""
+    return ("failed", words) if tool.idempotent else ("unknown", NO_ANSWER)

@@ -13,12 +13,13 @@ from schemas import codec, subjects
 from schemas.context import ContextBundle
 from schemas.ids import part_of
 from schemas.replies import Progress
-from schemas.turns import TurnState, TurnToolsCalled
-from workers.delivery import CLAIM_AFTER, Fenced, Later
+from schemas.turns import ENDS, TurnState, TurnToolsCalled
+from workers.delivery import Fenced
 from workers.insisting import insist
 from workers.onward import say_prepared
 from workers.stage import Stage
 from workers.storage.turn_rows import AskedCall, ToolsClaimed
+from workers.tool_execution.attention import Attention
 from workers.tool_execution.calls import CallRunner
 
 log = structlog.get_logger()
@@ -29,11 +30,16 @@ class ToolExecution:
 
     def __init__(self, stage: Stage, runner: CallRunner) -> None:
         self.stage, self.turns, self.bus, self.runner = stage, stage.turns, stage.bus, runner
+        self.attention = Attention(stage.turns)
 
     async def on_tools_called(self, event: TurnToolsCalled) -> None:
-        """Claim the round's calls, run them, commit the results, and open the next round."""
+        """Claim the round's calls, run them, commit the results, and open the next round.
+
+        Raises Fenced where another owner has followed: a call that has begun is left to that one's judgement.
+        """
         with self.stage.stops.of(event.turn_id) as stop:
-            claimed = await self.turns.claim_tools(event.turn_id, event.round, self.stage.worker_id)
+            # A claim whose answer was lost would leave a living owner that does not know of it.
+            claimed = await insist(lambda: self.turns.claim_tools(event.turn_id, event.round, self.stage.worker_id))
             if claimed is None:
                 await self._not_ours(event)
                 return
@@ -44,10 +50,11 @@ class ToolExecution:
         bundle = codec.decode(claimed.bundle, ContextBundle)
         allowed = frozenset(tool.function.name for tool in bundle.tools)
         calls = await self.turns.asked_calls(claimed.turn_id, claimed.round)
-        # One that fails must not cancel the others in the middle of their effects.
-        answers = await asyncio.gather(
-            *(self._run(claimed, call, allowed, stop) for call in calls), return_exceptions=True
-        )
+        async with self.attention.on(claimed):
+            # One that fails must not cancel the others in the middle of their effects.
+            answers = await asyncio.gather(
+                *(self._run(claimed, call, allowed, stop) for call in calls), return_exceptions=True
+            )
         results = [
             (part_of(claimed.turn_id, "result", claimed.round, position), call.call_id, answer)
             for position, (call, answer) in enumerate(zip(calls, told(answers), strict=True))
@@ -76,9 +83,11 @@ class ToolExecution:
         if stand is None:
             log.error("turn_unknown")
         elif stand.state == TurnState.CALLING_TOOLS and stand.round == event.round:
-            raise Later(stand.claim_in + CLAIM_AFTER)
+            raise self.stage.held_by_another(stand.claim_in)
         elif stand.state == TurnState.PREPARED and stand.round == event.round + 1:
             await say_prepared(self.bus, event.turn_id, stand.round, stand.shard)
+        elif stand.state in ENDS:
+            await self.stage.endings.tell_end(event.turn_id)  # whoever failed it may have died before it could tell
 
 
 def told(answers: Sequence[str | BaseException]) -> list[str]:

@@ -162,7 +162,7 @@ async def test_revoking_again_tells_the_gateways_again(
     assert await asyncio.wait_for(revocations.get(), 5) == CallersRevoked(key_hash=key.key_hash)
 
 
-@pytest.mark.parametrize("named", ["nobody", new_id(), "' OR true --"])
+@pytest.mark.parametrize("named", ["nobody", new_id(), "' OR true --"], ids=["name", "id", "sql"])
 async def test_revoke_says_when_there_is_no_such_key(keys: Ops, named: str) -> None:
     said = await keys("revoke", named)
     assert said.status == 1

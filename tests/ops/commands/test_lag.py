@@ -23,9 +23,9 @@ async def wait_for_generation(bus: Bus, count: int) -> None:
 
 
 async def test_an_idle_system_shows_its_workers_and_no_work(ops: Ops, database: Database, bus: Bus) -> None:
-    await Upkeep(database).renew_lease(new_id(), "generation", 30, slots=64)
-    await Upkeep(database).renew_lease(new_id(), "generation", 30, slots=64)
     await Upkeep(database).renew_lease(new_id(), "generation", -1, slots=64)
+    await Upkeep(database).renew_lease(new_id(), "generation", 30, slots=64)
+    await Upkeep(database).renew_lease(new_id(), "generation", 30, slots=64)
     said = await ops("lag")
     assert (said.status, said.err) == (0, "")
     [row] = [line.split() for line in said.out.splitlines() if line.startswith("generation")]

@@ -137,7 +137,7 @@ async def test_its_fault_and_its_dead_letter_are_shown(ops: Ops, database: Datab
     assert f"dead letters {letter.seq}" in said
 
 
-@pytest.mark.parametrize("turn_id", [new_id(), "nonsense"])
+@pytest.mark.parametrize("turn_id", [new_id(), "nonsense"], ids=["unknown", "nonsense"])
 async def test_a_turn_that_is_not_there_is_an_exit_code_of_its_own(
     ops: Ops, database: Database, bus: Bus, turn_id: str
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from ops.runtime import postgres
 from ops.runtime.postgres import open_pool
 from schemas.ids import new_id
 
@@ -67,6 +68,21 @@ async def test_a_statement_has_its_time(opens: Opens, database_url: str) -> None
     with pytest.raises(psycopg.errors.QueryCanceled):
         await first(pool, "SELECT pg_sleep(60)")
     assert await first(pool, "SELECT 1") == 1
+
+
+async def test_a_transaction_that_stands_still_is_ended_and_what_it_locked_is_free(
+    opens: Opens, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "IDLE_SECONDS", 0.2)
+    still, other = await opens(database_url), await opens(database_url)
+
+    async def stand_still() -> None:
+        async with still.connection() as connection, connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(1)")
+            await first(other, "SELECT pg_advisory_xact_lock(1)")
+
+    with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+        await stand_still()
 
 
 async def test_no_more_connections_than_allowed_are_opened(opens: Opens, database_url: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType
 
+from ops.drills.cluster import running_cluster
+from ops.drills.nats_cluster import SIZE
 from ops.local.embedded_nats import EmbeddedNats
 from ops.runtime import topology
 from ops.runtime.bus import Bus
@@ -106,6 +108,20 @@ async def test_what_may_change_is_changed_in_place(empty: Bus, monkeypatch: pyte
     jetstream = jetstream_of(empty)
     assert (await jetstream.stream_info(TURNS.name)).config.max_bytes == TURNS.max_bytes * 2
     assert {consumer.config.ack_wait for consumer in await jetstream.consumers_info(TURNS.name)} == {9}
+
+
+async def test_streams_with_one_copy_get_more_and_the_work_queue_keeps_what_it_holds() -> None:
+    async with running_cluster() as cluster:
+        bus = await Bus.connect(cluster.url, "topology")
+        try:
+            await ensure(bus, lease=7)
+            await bus.store("turn.requested.0", b"kept", msg_id=None)
+            assert await ensure(bus, lease=7, replicas=SIZE) == [REPLIES.name]
+            infos = {name: await jetstream_of(bus).stream_info(name) for name in NAMES}
+            assert {info.config.num_replicas for info in infos.values()} == {SIZE}
+            assert infos[TURNS.name].state.messages == 1
+        finally:
+            await bus.close()
 
 
 async def test_several_at_once_make_everything_once(empty: Bus) -> None:

@@ -13,7 +13,6 @@ from ops.runtime.config import Config
 from schemas import codec
 from schemas.context import ContextBundle
 from schemas.faults import (
-    EngineTimeout,
     IdempotencyMismatch,
     InvalidValue,
     ModelNotFound,
@@ -87,19 +86,6 @@ async def test_a_history_is_cut_to_its_limits(
     assert said == ["2", "re 2", "3"]
 
 
-async def test_a_retry_in_a_session_is_led_to_its_turn_even_where_that_failed(
-    acceptance: Acceptance, user_id: str, session_id: str
-) -> None:
-    """A second one would say the same thing twice in one conversation."""
-    first = in_session(user_id, session_id)
-    await acceptance.accept(first)
-    await turns_of(acceptance).fail(first.turn_id, EngineTimeout().record)
-    again = in_session(user_id, session_id)
-    again = msgspec.structs.replace(again, fingerprint=first.fingerprint, retried=True)
-    verdict, state = await acceptance.accept(again)
-    assert (verdict.turn_id, state) == (first.turn_id, TurnState.FAILED)
-
-
 async def test_a_turn_that_comes_again_is_the_same_turn(acceptance: Acceptance, user_id: str) -> None:
     arrival = asked(user_id)
     first, _ = await acceptance.accept(arrival)
@@ -158,26 +144,6 @@ async def test_another_user_s_session_is_not_found(acceptance: Acceptance, sessi
             await acceptance.accept(in_session(stranger, each))
         assert raised.value.record.param == "cozy.session_id"
     assert await count(turns_of(acceptance), "turns") == 0
-
-
-async def test_a_retry_without_a_key_is_led_to_the_turn_it_means(acceptance: Acceptance, user_id: str) -> None:
-    first = asked(user_id, fingerprint="f")
-    verdict, _ = await acceptance.accept(first)
-    again, state = await acceptance.accept(asked(user_id, fingerprint="f", retried=True))
-    assert again == msgspec.structs.replace(verdict, attached=True)
-    assert state is TurnState.PREPARED
-    assert await count(turns_of(acceptance), "turns") == 1
-
-
-@pytest.mark.parametrize("changes", [{"retried": True, "keyed": True}, {"retried": False}, {"retried": True}])
-async def test_a_turn_that_is_no_retry_of_another_is_a_new_one(
-    acceptance: Acceptance, user_id: str, changes: dict[str, Any]
-) -> None:
-    await acceptance.accept(asked(user_id, fingerprint="f"))
-    fingerprint = "g" if changes == {"retried": True} else "f"
-    verdict, _ = await acceptance.accept(asked(user_id, fingerprint=fingerprint, **changes))
-    assert not verdict.attached
-    assert await count(turns_of(acceptance), "turns") == 2
 
 
 async def test_results_for_the_client_s_tools_are_stored_and_answer_its_calls(

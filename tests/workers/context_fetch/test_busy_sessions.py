@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import msgspec
-import psycopg
 import pytest
 
 from schemas.faults import (
@@ -14,6 +13,8 @@ from schemas.faults import (
     SessionBusy,
     StorageUnavailable,
 )
+from schemas.ids import new_id
+from schemas.subjects import verdict
 from schemas.turns import TurnState
 from tests.workers.asked import claimed, column, finish, reply
 from tests.workers.context_fetch.accepting import (
@@ -25,7 +26,7 @@ from tests.workers.context_fetch.accepting import (
     turns_of,
 )
 from tests.workers.storage.rows import add_session
-from workers.context_fetch.acceptance import Acceptance
+from workers.context_fetch.acceptance import Acceptance, TooLate
 from workers.storage.arrivals import Arrivals
 from workers.storage.turns import Turns
 
@@ -44,6 +45,33 @@ async def test_a_message_that_must_not_wait_is_refused_by_a_busy_session(
     with pytest.raises(SessionBusy):
         await acceptance.accept(in_session(user_id, session_id, on_busy="reject"))
     assert (await count(turns_of(acceptance), "turns"), await count(turns_of(acceptance), "messages")) == (1, 1)
+
+
+async def test_what_was_refused_is_not_taken_when_it_comes_again_and_the_session_is_free(
+    acceptance: Acceptance, user_id: str, session_id: str
+) -> None:
+    """Its gateway sends it again until there is a verdict, and its client was told the first one."""
+    turns, first = turns_of(acceptance), in_session(user_id, session_id)
+    await acceptance.accept(first)
+    refused = in_session(user_id, session_id, on_busy="reject")
+    with pytest.raises(SessionBusy):
+        await acceptance.accept(refused)
+    await finish(turns, await claimed(turns, first.turn_id))
+    with pytest.raises(TooLate):
+        await acceptance.accept(refused)
+    assert await column(turns.database, "SELECT id AS value FROM turns") == [first.turn_id]
+
+
+async def test_a_client_that_was_refused_may_ask_again(acceptance: Acceptance, user_id: str, session_id: str) -> None:
+    turns, first = turns_of(acceptance), in_session(user_id, session_id)
+    await acceptance.accept(first)
+    refused = in_session(user_id, session_id, on_busy="reject")
+    for question in (refused, msgspec.structs.replace(refused, verdict_subject=verdict("g", new_id()))):
+        with pytest.raises(SessionBusy):
+            await acceptance.accept(question)
+    await finish(turns, await claimed(turns, first.turn_id))
+    _, state = await acceptance.accept(msgspec.structs.replace(refused, verdict_subject=verdict("g", new_id())))
+    assert state is TurnState.PREPARED
 
 
 @pytest.mark.parametrize("messages", [[HOUSE], [U1, A1]])
@@ -76,21 +104,6 @@ async def test_a_turn_that_is_too_late_is_refused_and_stops_nobody(
         with pytest.raises(StorageUnavailable):
             await acceptance.accept(msgspec.structs.replace(arrival, expires_at=arrival.asked_at - 1))
     assert await column(acceptance.arrivals.database, "SELECT state AS value FROM turns") == ["prepared"]
-
-
-async def test_a_worker_that_freezes_with_a_session_in_hand_accepts_nothing_when_it_thaws(
-    acceptance: Acceptance, user_id: str, session_id: str
-) -> None:
-    """Between the look at the clock and the commit it could sleep for as long as it likes; its gateway would not."""
-
-    async def freeze() -> None:
-        async with acceptance.arrivals.beside_no_other(session_id, user_id) as held:
-            await acceptance.arrivals.lock_session(held, session_id, user_id)
-            await asyncio.sleep(1.5)
-            await acceptance.arrivals.busy(held, session_id)
-
-    with pytest.raises(psycopg.Error):
-        await freeze()
 
 
 async def test_an_interrupting_message_ends_what_waits_and_what_runs_and_is_next(

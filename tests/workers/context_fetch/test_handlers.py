@@ -166,6 +166,26 @@ async def test_a_turn_whose_time_has_come_knows_the_reply_it_waited_for(
     assert bundle.personality_id == "tutor"
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_a_turn_knows_nothing_of_what_waits_behind_it(
+    config: Config, user_id: str, bus: Bus, session_id: str, turns: Turns, limit: int | None
+) -> None:
+    security = msgspec.structs.replace(config.security, concurrent_turns=limit)
+    door = door_with(msgspec.structs.replace(config, security=security), bus, turns)
+    arrivals = [to(session_id, user_id, words) for words in ("one", "two", "three")]
+    for arrival in arrivals:
+        await verdict_on(door, arrival)
+    heard = []
+    for arrival in arrivals:
+        await door.on_turn_arrival(TurnReleased(turn_id=arrival.turn_id))
+        held = await claimed(turns, arrival.turn_id)
+        bundle = codec.decode(held.bundle, ContextBundle)
+        heard.append([message.content for message in (*bundle.history, *bundle.incoming)])
+        await finish(turns, held, f"re {heard[-1][-1]}")
+        await door.endings.tell_end(arrival.turn_id)
+    assert heard == [["one"], ["one", "re one", "two"], ["one", "re one", "two", "re two", "three"]]
+
+
 async def test_a_turn_that_queued_just_as_the_one_before_it_ended_is_released_by_itself(
     door: ContextFetch, user_id: str, bus: Bus, session_id: str, turns: Turns
 ) -> None:
@@ -190,6 +210,18 @@ async def test_a_release_that_is_told_twice_prepares_once(
     for _ in range(2):
         await door.on_turn_arrival(TurnReleased(turn_id=second.turn_id))
     assert await prepared(bus) == [first.turn_id, second.turn_id]
+
+
+async def test_a_turn_that_failed_while_it_was_prepared_by_a_process_that_died_is_told_and_the_next_goes_on(
+    door: ContextFetch, user_id: str, bus: Bus, session_id: str, turns: Turns
+) -> None:
+    first, second = to(session_id, user_id), to(session_id, user_id)
+    for arrival in (first, second):
+        await verdict_on(door, arrival)
+    await turns.fail(first.turn_id, ModelNotFound().record)
+    await door.on_turn_arrival(TurnReleased(turn_id=first.turn_id))
+    assert isinstance((await frames(bus, first.turn_id))[-1], Failed)
+    assert await released(bus) == [second.turn_id]
 
 
 async def test_a_release_of_a_turn_that_has_moved_on_or_is_unknown_does_nothing(

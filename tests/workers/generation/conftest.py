@@ -38,7 +38,7 @@ def make_door(config: Config, bus: Bus, turns: Turns, script: Script) -> MakeDoo
     def made(resume: str = "prefill") -> Generation:
         own = resuming(config, resume)
         stage = Stage("generation", own, bus, turns.database)
-        return Generation(stage, pool_of(own, script), PartialKeeper(stage.turns), Pace(0))
+        return Generation(stage, pool_of(own, script), PartialKeeper(stage.turns, bus), Pace(0))
 
     return made
 

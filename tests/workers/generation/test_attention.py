@@ -191,26 +191,55 @@ async def test_who_is_to_go_on_alone_is_never_asked_about(
     await speaking.ended()
 
 
+class Looking:
+    """A reply under way without a reader, and a process that looks for one when it is told to."""
+
+    def __init__(self, door: Generation, script: Script, arrival: TurnRequested) -> None:
+        self.grace = door.stage.config.engines.generation.listener_grace
+        self.interval = door.stage.config.engines.generation.listener_interval
+        self._door, self.speaking = door, Speaking(door, script, arrival)
+
+    async def alone(self) -> None:
+        """The first look that finds nobody."""
+        await self.speaking.begun()
+        self._since = asyncio.get_running_loop().time() + self.interval
+        await self.after(0)
+
+    async def after(self, seconds: float) -> None:
+        """Look so long after the first look."""
+        await self._door.attention.look(self._since + seconds)
+
+    async def end(self, bus: Bus) -> str:
+        """How the reply ends once its model may go on: a reply that was stopped before does not."""
+        self.speaking.go_on.set()
+        await self.speaking.ended()
+        end = (await reply_of(bus, self.speaking.arrival)).fold.end
+        assert isinstance(end, Finished)
+        return end.state
+
+
+@pytest.mark.parametrize(("late", "state"), [(-1, "completed"), (1, "cancelled")])
 async def test_nobody_may_be_there_for_the_grace_and_no_longer(
+    opened: Generation, script: Script, asks: Asks, bus: Bus, late: float, state: str
+) -> None:
+    looking = Looking(opened, script, await asks())
+    await looking.alone()
+    await looking.after(looking.grace + late)
+    assert await looking.end(bus) == state
+
+
+async def test_a_reader_that_comes_back_and_leaves_begins_a_new_grace(
     opened: Generation, script: Script, asks: Asks, bus: Bus
 ) -> None:
-    arrival, reader, limits = await asks(), Reader(bus), opened.stage.config.engines.generation
-    speaking = Speaking(opened, script, arrival)
-    await speaking.begun()
-    now = asyncio.get_running_loop().time() + limits.listener_interval
-    await opened.attention.look(now)
-    await reader.there(arrival.turn_id)
-    await opened.attention.look(now + limits.listener_grace)
+    looking, reader = Looking(opened, script, await asks()), Reader(bus)
+    await looking.alone()
+    await reader.there(looking.speaking.arrival.turn_id)
+    await looking.after(looking.grace + 1)
     await reader.subscription.unsubscribe()
     await bus.flush()
-    await opened.attention.look(now := now + 100)
-    await opened.attention.look(now + limits.listener_grace - 1)
-    assert not speaking.work.done()
-    await opened.attention.look(now + limits.listener_grace + limits.listener_interval)
-    await speaking.ended()
-    end = (await reply_of(bus, arrival)).fold.end
-    assert isinstance(end, Finished)
-    assert end.stopped
+    await looking.after(2 * looking.grace)
+    await looking.after(3 * looking.grace - 1)
+    assert await looking.end(bus) == "completed"
 
 
 async def test_a_reader_that_misses_a_frame_gets_a_snapshot(

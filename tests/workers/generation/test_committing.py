@@ -109,6 +109,19 @@ async def test_the_first_word_is_timed_in_the_round_that_said_it(bus: Bus) -> No
         assert reply_so_far(round, writer, heard()).timings.keys() == timed
 
 
+@pytest.mark.parametrize(("said_after", "timed"), [(1.5, 1500.0), (None, None)])
+async def test_a_first_word_that_a_dead_owner_showed_is_timed_by_the_stream_or_not_at_all(
+    bus: Bus, said_after: float | None, timed: float | None
+) -> None:
+    round = round_of(prefix=SAID)
+    if said_after is not None:
+        first = round.arrival.asked_at + said_after
+        round = msgspec.structs.replace(round, prefix=msgspec.structs.replace(SAID, first_said_at=first))
+    writer = writer_of(bus, round)
+    await writer.say(Listening(round.prefix).hear([chunk("c")]))
+    assert reply_so_far(round, writer, heard()).timings.get("first_token_ms") == timed
+
+
 @pytest.mark.parametrize(("seconds", "milliseconds"), [(0.01234, 12.3), (-0.5, 0.0), (2, 2000.0)])
 def test_milliseconds_are_never_negative(seconds: float, milliseconds: float) -> None:
     assert round_ms(seconds) == milliseconds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
 import pytest
 
@@ -18,9 +20,11 @@ from tests.workers.generation.conftest import REPLIES, Asks, MakeDoor, event_of,
 from tests.workers.generation.rounds_made import chunk, counted
 from tests.workers.sent import events, frames
 from workers.delivery import CLAIM_AFTER, Fenced, Later
+from workers.generation import handlers
 from workers.generation.handlers import Generation
+from workers.generation.takeover import Prefix, read_prefix
 from workers.records.stored_reply import stored_reply
-from workers.storage.turn_rows import Partial
+from workers.storage.turn_rows import Claimed, Partial
 from workers.storage.turns import Turns
 from workers.storage.turns_read import TurnsRead
 
@@ -85,6 +89,63 @@ async def test_a_reply_whose_worker_died_goes_on_from_its_last_word(
     ]
 
 
+async def test_the_time_of_the_first_word_is_the_dead_owner_s(
+    make_door: MakeDoor, script: Script, asks: Asks, bus: Bus, turns: Turns
+) -> None:
+    arrival = await asks()
+    await cut(make_door(), script, arrival, [chunk("Once")])
+    assert len(await frames(bus, arrival.turn_id)) == 1
+    shown = time.time()
+    script.says([chunk(" upon")])
+    await make_door().on_turn_prepared(event_of(arrival))
+    (timings,) = await column(turns.database, "SELECT timings AS value FROM turns")
+    assert 0 < timings["first_token_ms"] <= (shown - arrival.asked_at) * 1000 + 0.1 < timings["finished_ms"]
+
+
+class Gate:
+    """Lets everybody in who comes, and nobody out until it is opened."""
+
+    def __init__(self) -> None:
+        self.inside = self.most = 0
+        self.open = asyncio.Event()
+
+    async def read_prefix(self, bus: Bus, claimed: Claimed) -> Prefix:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await self.open.wait()
+        prefix = await read_prefix(bus, claimed)
+        self.inside -= 1
+        return prefix
+
+
+async def test_replies_of_lost_owners_are_read_back_a_few_at_a_time(
+    make_door: MakeDoor, script: Script, asks: Asks, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "TAKEOVERS_AT_ONCE", 2)
+    gate, door = Gate(), make_door()
+    monkeypatch.setattr(handlers, "read_prefix", gate.read_prefix)
+    arrivals = [await asks() for _ in range(5)]
+    for arrival in arrivals:
+        await claimed(turns, arrival.turn_id, owner=OTHER)
+        script.says([chunk("Hello.")])
+    claim, taken = door.turns.claim, asyncio.Semaphore(0)
+
+    async def told(*of: Any) -> Claimed | None:
+        found = await claim(*of)
+        taken.release()  # and goes on to the gate, or as far as it may, before anyone hears of it
+        return found
+
+    monkeypatch.setattr(door.turns, "claim", told)
+    work = [asyncio.create_task(door.on_turn_prepared(event_of(arrival))) for arrival in arrivals]
+    for _ in arrivals:
+        await taken.acquire()
+    assert gate.inside == 2
+    gate.open.set()
+    await asyncio.gather(*work)
+    assert gate.most == 2
+    assert await column(turns.database, REPLIES) == ["Hello."] * 5
+
+
 async def test_a_reply_of_which_the_stream_has_forgotten_words_is_not_said_again(
     make_door: MakeDoor, script: Script, asks: Asks, bus: Bus, turns: Turns
 ) -> None:
@@ -134,11 +195,11 @@ async def test_a_reply_that_had_not_begun_begins_anew_with_any_model(
 
 async def test_a_turn_whose_owner_lives_is_left_for_later(door: Generation, asks: Asks, turns: Turns) -> None:
     arrival = await asks()
-    await alive(turns, OTHER, 7)
+    await alive(turns, OTHER, 2)
     await claimed(turns, arrival.turn_id, owner=OTHER)
     with pytest.raises(Later) as later:
         await door.on_turn_prepared(event_of(arrival))
-    assert 6 < later.value.delay <= 7 + CLAIM_AFTER
+    assert 1 < later.value.delay <= 2 + CLAIM_AFTER
 
 
 async def test_an_end_that_was_committed_and_not_told_is_told(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import msgspec
+import psycopg
+import pytest
 
 from ops.runtime.bus import Bus
 from schemas import subjects
@@ -10,13 +12,14 @@ from schemas.faults import EngineFailed, EngineRefused
 from schemas.openai import FunctionSpec, SystemMessage, Tool, UserMessage
 from schemas.replies import Delta, Failed, Finished
 from schemas.turns import TurnCompleted, TurnPrepared, TurnReleased, TurnState, TurnToolsCalled
-from tests.workers.asked import column, in_session
+from tests.workers.asked import alive, column, in_session
 from tests.workers.generation.acting import Script
 from tests.workers.generation.conftest import REPLIES, Asks, MakeDoor, event_of, reply_of, state_of
 from tests.workers.generation.rounds_made import call_chunk, chunk, counted
 from tests.workers.sent import events, frames
 from tests.workers.storage.rows import add_session
 from workers.generation.handlers import Generation
+from workers.storage.turn_rows import Claimed
 from workers.storage.turns import Turns
 
 CLOCK, LOOK = (Tool(function=FunctionSpec(name=name)) for name in ("clock", "look"))
@@ -132,3 +135,23 @@ async def test_a_turn_that_failed_lets_the_session_s_next_one_run(
     await door.on_turn_prepared(TurnPrepared(turn_id=first))
     released = await events(bus, subjects.TURN_REQUESTED, TurnReleased)
     assert released == [TurnReleased(turn_id=waiting)]
+
+
+async def test_a_claim_whose_answer_was_lost_is_made_again(
+    door: Generation, script: Script, asks: Asks, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner lives: nobody else could take the turn, and the owner would not know that it has it."""
+    arrival, claim, answers = await asks(), door.turns.claim, list[Claimed | None]()
+    await alive(turns, door.stage.worker_id)
+
+    async def lost(turn_id: str, round: int, owner: str) -> Claimed | None:
+        answers.append(await claim(turn_id, round, owner))
+        if len(answers) == 1:
+            raise psycopg.OperationalError
+        return answers[-1]
+
+    monkeypatch.setattr(door.turns, "claim", lost)
+    script.says([chunk("Hello.")])
+    await door.on_turn_prepared(event_of(arrival))
+    assert None not in answers
+    assert await column(turns.database, REPLIES) == ["Hello."]

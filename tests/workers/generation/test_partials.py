@@ -20,13 +20,17 @@ KEPT = "SELECT content AS value FROM messages WHERE role = 'assistant' ORDER BY 
 
 
 @pytest.fixture
-async def keeper(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PartialKeeper]:
+async def keeper(turns: Turns, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PartialKeeper]:
     """One that stores what has grown as soon as it can."""
     monkeypatch.setattr(partials, "EVERY_SECONDS", 0.001)
-    keeper = PartialKeeper(turns)
+    keeper = PartialKeeper(turns, bus)
     task = asyncio.create_task(keeper.run())
     yield keeper
     task.cancel()
+
+
+def not_lost() -> None:
+    raise AssertionError("nobody else owns it")
 
 
 async def until_kept(turns: Turns, *texts: str) -> None:
@@ -40,7 +44,7 @@ async def test_what_has_grown_is_kept_for_every_reply(
 ) -> None:
     rounds = [round_of(await claimed(turns, await prepared(turns, user_id))) for _ in range(2)]
     one, other = [writer_of(bus, round) for round in rounds]
-    with keeper.keeping(one, rounds[0].claimed), keeper.keeping(other, rounds[1].claimed):
+    with keeper.keeping(one, rounds[0].claimed, not_lost), keeper.keeping(other, rounds[1].claimed, not_lost):
         await one.say([Piece(0, "He")])
         await until_kept(turns, "He")
         await one.say([Piece(0, "llo")])
@@ -54,12 +58,12 @@ async def test_what_did_not_grow_is_not_written_again(
     round = round_of(await claimed(turns, await prepared(turns, user_id)))
     writer = writer_of(bus, round)
     version = "SELECT xmin::text AS value FROM messages WHERE role = 'assistant'"
-    with keeper.keeping(writer, round.claimed):
+    with keeper.keeping(writer, round.claimed, not_lost):
         await writer.say([Piece(0, "He")])
         await until_kept(turns, "He")
         before = await column(turns.database, version)
         other = round_of(await claimed(turns, await prepared(turns, user_id)))
-        with keeper.keeping(second := writer_of(bus, other), other.claimed):
+        with keeper.keeping(second := writer_of(bus, other), other.claimed, not_lost):
             await second.say([Piece(0, "x")])
             await until_kept(turns, "He", "x")
         query = version + " AND content = '\"He\"'"
@@ -75,7 +79,7 @@ async def test_a_reply_that_ended_is_forgotten_even_if_its_text_was_on_the_way(
     async with turns.database.transaction() as held:
         # Holding the turn's session row makes the keeper's statement wait on its foreign key.
         await held.run("SELECT 1 FROM sessions FOR UPDATE", {})
-        with keeper.keeping(writer, round.claimed):
+        with keeper.keeping(writer, round.claimed, not_lost):
             await writer.say([Piece(0, "He")])
             async with asyncio.timeout(5):
                 waiting = "SELECT count(*) AS value FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -84,4 +88,4 @@ async def test_a_reply_that_ended_is_forgotten_even_if_its_text_was_on_the_way(
     await until_kept(turns, "He")
     await turns.finish(round.claimed, TurnState.COMPLETED, reply("Hello"), [answer(round.claimed.turn_id, "Hello")])
     await until_kept(turns, "Hello")
-    assert (keeper._open, keeper._kept) == ({}, {})
+    assert not keeper._open

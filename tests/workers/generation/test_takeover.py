@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from ops.runtime.bus import Bus
@@ -13,6 +15,7 @@ from schemas.replies import Delta, Fence, Frame, Progress, Snapshot, Start, meas
 from schemas.streams import REPLIES
 from tests.workers.asked import chat
 from tests.workers.generation.rounds_made import frames_of, held
+from workers.generation import takeover
 from workers.generation.takeover import Prefix, may_continue, read_prefix, unless_forgotten
 from workers.storage.turn_rows import Claimed
 
@@ -74,6 +77,28 @@ async def test_earlier_rounds_count_and_are_not_this_round_s_words(bus: Bus) -> 
     await publish(bus, claimed, *SAID[:2], Progress(2, "clock", "c", "done"), Delta(3, 3, "d", begins=True))
     prefix = await read_prefix(bus, claimed)
     assert (prefix.said, prefix.index, prefix.text) == ((Delta(3, 3, "d", begins=True),), 3, "d")
+
+
+async def test_the_stream_tells_when_the_first_word_of_a_round_was_shown(bus: Bus) -> None:
+    claimed = taking_over(round=1, epoch=4, shown_index=1)
+    await publish(bus, claimed, SAID[0], Progress(2, "clock", "c", "done"))
+    began = time.time()
+    await publish(bus, claimed, msgspec.structs.replace(SAID[1], begins=True))
+    await read_prefix(bus, claimed)
+    shown = time.time()
+    await publish(bus, claimed, Start(4, 2, 2), Delta(4, 3, "c"))
+    prefix = await read_prefix(bus, msgspec.structs.replace(claimed, epoch=5))
+    assert prefix.text == "bc"
+    assert prefix.first_said_at is not None
+    assert began <= prefix.first_said_at <= shown
+
+
+async def test_a_takeover_does_not_fail_for_want_of_a_time(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "ASK_SECONDS", 0)
+    claimed = taking_over()
+    await publish(bus, claimed, *SAID)
+    prefix = await read_prefix(bus, claimed)
+    assert (prefix.text, prefix.first_said_at) == ("abc", None)
 
 
 async def test_another_turn_s_words_are_not_read(bus: Bus) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import errors
 from structlog.testing import capture_logs
 
 from schemas import codec
@@ -63,6 +64,15 @@ async def test_a_database_that_is_slow_is_storage_unavailable_and_logged_with_it
     assert [(line["event"], line["error"], line["sqlstate"]) for line in logs] == [
         ("storage_unavailable", "QueryCanceled", "57014")
     ]
+
+
+@pytest.mark.parametrize("kind", [errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout])
+async def test_a_server_that_is_no_primary_any_more_and_a_pause_of_ours_are_no_mistakes(
+    kind: type[psycopg.Error],
+) -> None:
+    with capture_logs() as logs:
+        assert await code_of(kind()) == "STORAGE_UNAVAILABLE"
+    assert [(line["event"], line["log_level"]) for line in logs] == [("storage_unavailable", "warning")]
 
 
 async def test_a_statement_that_the_database_refuses_is_logged_as_our_error() -> None:

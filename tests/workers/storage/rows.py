@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import count
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from schemas.ids import new_id
 from workers.storage.database import Database
+
+PLACES = count(1)
+"""Messages come in the order they are added in."""
 
 
 def key_hash_of(name: str) -> str:
@@ -44,7 +48,7 @@ async def add_session(database: Database, user_id: str, **columns: Any) -> str:
 
 async def add_message(database: Database, session_id: str, content: Any = "hi", **columns: Any) -> str:
     """A message's id."""
-    row = {"id": new_id(), "session_id": session_id, "role": "user", "content": Jsonb(content)}
+    row = {"id": new_id(), "session_id": session_id, "ord": next(PLACES), "role": "user", "content": Jsonb(content)}
     return await _insert(database, "messages", row | columns)
 
 

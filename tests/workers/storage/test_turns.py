@@ -9,7 +9,7 @@ import pytest
 
 from schemas import codec
 from schemas.faults import EngineTimeout
-from schemas.ids import new_id
+from schemas.ids import new_id, part_of
 from schemas.openai import UserMessage
 from schemas.replies import Failed, Finished
 from schemas.turns import TurnRequested, TurnState
@@ -31,7 +31,7 @@ from tests.workers.asked import (
 )
 from tests.workers.storage.rows import add_session, add_turn
 from workers.storage.arrivals import Arrivals
-from workers.storage.turn_rows import Claimed, TurnEnd
+from workers.storage.turn_rows import Claimed, Partial, TurnEnd
 from workers.storage.turns import Turns
 from workers.storage.upkeep import Upkeep
 
@@ -182,6 +182,31 @@ async def test_a_fenced_owner_s_tool_calls_write_nothing(turns: Turns, user_id: 
     assert not await turns.call_tools(old, reply("x"), answer(old.turn_id, "x"), calls)
     assert await turns.asked_calls(old.turn_id, 0) == []
     assert await messages_of(turns, old.turn_id) == ["Hi"]
+
+
+async def test_a_fenced_owner_s_text_so_far_does_not_replace_its_follower_s(turns: Turns, user_id: str) -> None:
+    turn_id = await prepared(turns, user_id)
+    old, new = await claimed(turns, turn_id), await claimed(turns, turn_id, owner=OTHER)
+    id = part_of(turn_id, "reply", 0, 0)
+
+    async def keep(held: Claimed, text: str) -> set[str]:
+        return await turns.keep_partial([Partial(message_id=id, turn_id=turn_id, epoch=held.epoch, text=text)])
+
+    assert await keep(new, "Once upon") == {turn_id}
+    assert await keep(old, "Once more") == set()
+    assert await turns.kept_partial(id) == "Once upon"
+
+
+async def test_a_claim_is_lost_to_who_takes_the_turn_or_ends_it_and_not_by_its_own_end(
+    turns: Turns, user_id: str
+) -> None:
+    taken, failed, ended, held = [await claimed(turns, await prepared(turns, user_id)) for _ in range(4)]
+    claims = [(each.turn_id, each.epoch) for each in (taken, failed, ended, held)]
+    assert await turns.lost(claims) == []
+    await claimed(turns, taken.turn_id, owner=OTHER)
+    await turns.fail(failed.turn_id, LATE)
+    await finish(turns, ended)
+    assert sorted(await turns.lost(claims)) == sorted(claims[:2])
 
 
 async def test_the_end_holds_all_that_readers_were_shown(turns: Turns, user_id: str) -> None:

@@ -77,7 +77,7 @@ async def test_who_comes_too_early_is_told_for_how_long(turns: Turns, user_id: s
     assert await claim_in(turns, turn_id) == 0
 
 
-@pytest.mark.parametrize("owner", [OWNER, new_id()])
+@pytest.mark.parametrize("owner", [OWNER, new_id()], ids=["its own", "another"])
 async def test_a_dead_owner_s_turn_is_there_for_the_taking(turns: Turns, user_id: str, owner: str) -> None:
     turn_id = await prepared(turns, user_id)
     await alive(turns, OWNER, seconds=-1)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
+from ops.runtime import postgres
 from schemas.faults import EngineTimeout
 from schemas.turns import TurnState
-from tests.workers.asked import asked, column, in_session, let_age, new_turn
+from tests.workers.asked import BUNDLE, asked, column, in_session, let_age, new_turn
 from tests.workers.storage.rows import add_session, add_user
 from workers.storage.arrivals import Arrivals
-from workers.storage.database import Database
+from workers.storage.database import AWAY, Database
+from workers.storage.turn_rows import Placed
 from workers.storage.turns import Turns
 from workers.storage.upkeep import Upkeep
 
@@ -73,6 +78,58 @@ async def test_whoever_ends_lets_the_user_s_oldest_go_and_no_more_than_there_is_
     assert await states(database) == ["failed", "prepared", "accepted", "queued"]
 
 
+async def test_a_turn_that_was_let_go_on_is_named_until_it_is_prepared(
+    database: Database, turns: Turns, user_id: str
+) -> None:
+    """Whoever let it may have died before it could tell. It is named where there is no room for others as well."""
+    (first, session_id, _), *_, (third, _, _), _ = [await opened(database, user_id) for _ in range(LIMIT + 2)]
+    await turns.fail(first, LATE)
+    for _ in range(3):
+        assert [ready.turn_id for ready in await limited(database).release(session_id)] == [third]
+    assert await limited(database).prepare(third, BUNDLE)
+    assert await limited(database).release(session_id) == []
+
+
+@pytest.fixture
+async def frozen(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    """The pool of a process that freezes in the middle of a transaction, and is thrown out of it soon."""
+    monkeypatch.setattr(postgres, "IDLE_SECONDS", 0.3)
+    opened = await Database.open(database_url, size=1, name="frozen")
+    yield opened
+    await opened.close()
+
+
+async def test_a_process_that_freezes_while_it_counts_keeps_nobody_else_waiting(
+    database: Database, frozen: Database, user_id: str
+) -> None:
+    placed = list[Placed | None]()
+
+    async def freeze() -> None:
+        async with frozen.transaction() as held:
+            await limited(frozen)._room_under_lock(held, user_id)
+            placed.append(await limited(database).open(new_turn(asked(user_id))))
+
+    with pytest.raises(AWAY):
+        await freeze()
+    assert [each.state for each in placed if each] == [TurnState.PREPARED]
+
+
+async def test_a_process_that_freezes_before_its_commit_accepts_nothing_when_it_thaws(
+    database: Database, frozen: Database, user_id: str
+) -> None:
+    """It could sleep for as long as it likes, and its gateway would not. Its rival gets the turn."""
+    turn, placed = new_turn(asked(user_id)), list[Placed | None]()
+
+    async def freeze() -> None:
+        async with frozen.transaction() as held:
+            assert await limited(frozen)._open(held, turn)
+            placed.append(await Arrivals(database).open(turn))
+
+    with pytest.raises(AWAY):
+        await freeze()
+    assert [each.state for each in placed if each] == [TurnState.PREPARED]
+
+
 async def test_many_who_end_at_once_fill_the_room_exactly(database: Database, turns: Turns, user_id: str) -> None:
     made = [await opened(database, user_id) for _ in range(8)]
 
@@ -96,6 +153,7 @@ async def test_a_session_s_turns_keep_their_order_and_a_busy_session_holds_up_no
     behind = [await in_session(turns, user_id, busy, **waiting) for _ in range(2)]
     elsewhere = await in_session(turns, user_id, free, **waiting)
     assert [ready.turn_id for ready in await limited(database).release(busy)] == [elsewhere]
+    assert await limited(database).prepare(elsewhere, BUNDLE)
     await turns.fail(running, LATE)
     assert [ready.turn_id for ready in await limited(database).release(busy)] == [behind[0]]
 

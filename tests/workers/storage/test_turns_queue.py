@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 from schemas.faults import EngineTimeout
-from schemas.ids import new_id
+from schemas.ids import new_id, part_of
 from schemas.turns import TurnState
 from tests.workers.asked import (
     BUNDLE,
     OWNER,
     asked,
+    chat,
     claimed,
     column,
     finish,
@@ -21,6 +22,7 @@ from tests.workers.asked import (
 from tests.workers.storage.rows import add_session, add_user
 from workers.storage.arrivals import Arrivals
 from workers.storage.database import Database
+from workers.storage.turn_rows import Partial
 from workers.storage.turns import Turns
 
 QUEUED: dict[str, Any] = {"state": TurnState.QUEUED, "bundle": None}
@@ -37,17 +39,26 @@ async def test_waiting_turns_are_let_go_on_in_their_order_one_at_a_time(turns: T
     waiting = [await in_session(turns, user_id, session_id, str(i), **QUEUED) for i in range(3)]
     for turn_id in waiting:
         assert await released(turns, session_id) == [turn_id]
+        assert await Arrivals(turns.database).prepare(turn_id, BUNDLE)
         assert await released(turns, session_id) == []
         await turns.fail(turn_id, LATE)
     assert await released(turns, session_id) == []
 
 
-async def test_of_many_who_release_at_once_one_does(turns: Turns, user_id: str) -> None:
+async def test_a_turn_that_was_let_go_on_is_named_until_it_is_prepared(turns: Turns, user_id: str) -> None:
+    """Whoever let it may have died before it could tell."""
+    session_id = await add_session(turns.database, user_id)
+    first, _ = [await in_session(turns, user_id, session_id, **QUEUED) for _ in range(2)]
+    for _ in range(3):
+        assert await released(turns, session_id) == [first]
+
+
+async def test_many_who_release_at_once_let_one_turn_go(turns: Turns, user_id: str) -> None:
     for _ in range(10):
         session_id = await add_session(turns.database, user_id)
         first, _ = [await in_session(turns, user_id, session_id, **QUEUED) for _ in range(2)]
         let_go = await asyncio.gather(*(released(turns, session_id) for _ in range(4)))
-        assert [turn_id for each in let_go for turn_id in each] == [first]
+        assert {turn_id for each in let_go for turn_id in each} == {first}
 
 
 async def test_a_turn_is_not_released_while_another_of_its_session_runs(turns: Turns, user_id: str) -> None:
@@ -69,6 +80,19 @@ async def test_a_released_turn_s_messages_stand_behind_the_reply_it_waited_for(t
     assert [message.content for message in history] == ["1", "re 1"]
     query = "SELECT content AS value FROM messages ORDER BY ord"
     assert await column(turns.database, query) == ["1", "re 1", "2"]
+
+
+async def test_what_is_said_behind_a_turn_is_not_heard_by_it_even_where_it_was_stopped(
+    turns: Turns, user_id: str
+) -> None:
+    session_id = await add_session(turns.database, user_id)
+    held = await claimed(turns, await in_session(turns, user_id, session_id, "1"))
+    second, third, _ = [await in_session(turns, user_id, session_id, words, **QUEUED) for words in "234"]
+    assert await turns.stop(user_id, [third])
+    await finish(turns, held, "re 1")
+    assert await released(turns, session_id) == [second]
+    history = await Arrivals(turns.database).history(turns.database, session_id, second, 10)
+    assert [message.content for message in history] == ["1", "re 1"]
 
 
 async def test_a_released_turn_is_prepared_once(turns: Turns, user_id: str) -> None:
@@ -109,15 +133,32 @@ async def test_a_session_is_held_for_its_owner_only(turns: Turns, user_id: str, 
         assert await Arrivals(turns.database).lock_session(held, new_id(), user_id) is None
 
 
+async def test_whoever_holds_a_session_keeps_no_commit_of_its_turns_waiting(
+    turns: Turns, user_id: str, database: Database
+) -> None:
+    """A holder that is waited for is idle for too long, and thrown out."""
+    arrivals, (session_id, other) = Arrivals(database), [await add_session(database, user_id) for _ in range(2)]
+    owned = [await claimed(turns, await in_session(turns, user_id, each)) for each in (session_id, other)]
+    partials = [
+        Partial(message_id=part_of(each.turn_id, "reply", 0, 0), turn_id=each.turn_id, epoch=each.epoch, text="He")
+        for each in owned
+    ]
+    async with database.transaction() as held:
+        await arrivals.lock_session(held, session_id, user_id)
+        await turns.keep_partial(partials)
+        await finish(turns, owned[0])
+        assert not await arrivals.busy(held, session_id)
+
+
 async def test_a_retry_finds_its_callers_newest_turn_with_that_body(turns: Turns, user_id: str) -> None:
     other = await add_user(turns.database)
     old, new = [asked(user_id, fingerprint="f") for _ in range(2)]
     for arrival in (old, new, asked(user_id, fingerprint="g"), asked(other, fingerprint="f")):
         await Arrivals(turns.database).open(new_turn(arrival))
-    found = await Arrivals(turns.database).find_retried(user_id, "f")
+    found = await Arrivals(turns.database).find_same(asked(user_id, fingerprint="f", retried=True))
     assert found is not None
     assert found.turn_id == new.turn_id
-    assert await Arrivals(turns.database).find_retried(user_id, "h") is None
+    assert await Arrivals(turns.database).find_same(asked(user_id, fingerprint="h", retried=True)) is None
 
 
 async def test_a_retry_does_not_find_a_turn_that_failed_or_is_older_than_a_minute(turns: Turns, user_id: str) -> None:
@@ -128,6 +169,12 @@ async def test_a_retry_does_not_find_a_turn_that_failed_or_is_older_than_a_minut
     await turns.database.run(
         "UPDATE turns SET created_at = created_at - interval '61 seconds' WHERE id = %(id)s", {"id": old.turn_id}
     )
-    assert await Arrivals(turns.database).find_retried(user_id, "f") is None
-    assert await Arrivals(turns.database).find_retried(user_id, "f", failed_too=True) is not None
-    assert await Arrivals(turns.database).find_retried(user_id, "o", failed_too=True) is None
+    anywhere = {session: chat(cozy={"session_id": new_id()} if session else {}) for session in (False, True)}
+
+    async def finds(fingerprint: str, session: bool) -> bool:
+        retry = asked(user_id, anywhere[session], fingerprint=fingerprint, retried=True)
+        return await Arrivals(turns.database).find_same(retry) is not None
+
+    assert not await finds("f", session=False)
+    assert await finds("f", session=True)
+    assert not await finds("o", session=True)

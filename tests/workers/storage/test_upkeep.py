@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
 
 from schemas.ids import new_id
@@ -13,15 +14,13 @@ from tests.workers.storage.rows import add_session, add_turn
 from workers.storage.database import Database
 from workers.storage.memory import MemoryShelf
 from workers.storage.turns import Turns
-from workers.storage.upkeep import STOP_SECONDS, SWEEP_LOCK, Found, Upkeep
+from workers.storage.upkeep import STOP_SECONDS, Found, Upkeep
 
 LEASE = 3.0
 
 
 async def found(turns: Turns, limit: int = 100, **backlogs: float) -> Found:
-    found = await Upkeep(turns.database).sweep(10, limit, lease=LEASE, backlogs=backlogs)
-    assert found is not None
-    return found
+    return await Upkeep(turns.database).sweep(10, limit, lease=LEASE, backlogs=backlogs)
 
 
 async def swept(turns: Turns, limit: int = 100, **backlogs: float) -> list[str]:
@@ -120,13 +119,31 @@ async def test_a_sweep_takes_the_oldest_and_no_more_than_its_limit(turns: Turns,
     assert await swept(turns, limit=3) == ids[:1]
 
 
-async def test_one_process_at_a_time_sweeps(turns: Turns, user_id: str) -> None:
-    turn_id = await prepared(turns, user_id)
-    await let_age(turns.database, turn_id, 1000)
-    async with turns.database.transaction() as held:
-        await held.run("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": SWEEP_LOCK})
-        assert await Upkeep(turns.database).sweep(10, 100, lease=LEASE) is None
-    assert await swept(turns) == [turn_id]
+async def may_sweep(upkeep: Upkeep, patience: float = 60) -> bool:
+    async with upkeep.sweeping(patience) as ours:
+        return ours
+
+
+async def test_one_process_at_a_time_sweeps(database: Database) -> None:
+    upkeep = Upkeep(database)
+    async with upkeep.sweeping(60) as ours:
+        assert ours
+        assert not await may_sweep(upkeep)
+    with pytest.raises(LookupError):
+        async with upkeep.sweeping(60):
+            raise LookupError
+    assert await may_sweep(upkeep)
+
+
+async def test_one_that_sweeps_and_freezes_is_followed_by_another(database: Database) -> None:
+    upkeep = Upkeep(database)
+    frozen = upkeep.sweeping(0.1)
+    assert await frozen.__aenter__()
+    async with asyncio.timeout(10):
+        while not await may_sweep(upkeep):
+            pass
+    with pytest.raises(psycopg.Error):
+        await frozen.__aexit__(None, None, None)
 
 
 async def test_a_session_whose_queue_nobody_moves_is_found(turns: Turns, user_id: str) -> None:
@@ -168,6 +185,61 @@ async def test_a_lease_is_renewed_and_those_of_the_long_dead_are_cleared(turns: 
     assert await column(database, "SELECT count(*) AS value FROM leases") == [1]
 
 
+async def test_a_lease_that_a_clock_set_back_left_far_ahead_ends_a_lease_from_now(
+    turns: Turns, database: Database
+) -> None:
+    await alive(turns, OTHER, seconds=3600)
+    await alive(turns, OWNER, seconds=10)
+    ahead = "SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 AS value FROM leases"
+    (left,) = await column(database, f"{ahead} WHERE worker_id = %(a)s", OTHER)
+    assert 0 < left <= 10
+
+
 async def test_many_leases_are_renewed_side_by_side(turns: Turns, database: Database) -> None:
     await asyncio.gather(*(alive(turns, new_id()) for _ in range(8)))
     assert await column(database, "SELECT count(*) AS value FROM leases") == [8]
+
+
+async def parted_lives(database: Database) -> bool:
+    """Whether a worker that does not hear the bus any more gets another lease."""
+    upkeep, lease = Upkeep(database), "SELECT expires_at > now() + interval '30 seconds' AS value FROM leases"
+    await upkeep.renew_lease(OWNER, "generation", 10, slots=8)
+    await upkeep.renew_lease(OWNER, "generation", 60, slots=0, hears=False)
+    (lives,) = await column(database, f"{lease} WHERE worker_id = %(a)s AND slots = 0", OWNER)
+    return bool(lives)
+
+
+async def test_who_does_not_hear_the_bus_lives_no_longer_where_another_of_its_stage_can_be_given_its_turns(
+    database: Database,
+) -> None:
+    await Upkeep(database).renew_lease(OTHER, "generation", 60, slots=8)
+    assert not await parted_lives(database)
+
+
+@pytest.mark.parametrize(
+    ("stage", "seconds", "slots"),
+    [("generation", 60, 0), ("generation", -1, 8), ("tool_execution", 60, 8)],
+    ids=["that hears it no more", "that is dead", "of another stage"],
+)
+async def test_who_does_not_hear_the_bus_keeps_its_turns_beside_one(
+    database: Database, stage: str, seconds: float, slots: int
+) -> None:
+    await Upkeep(database).renew_lease(OTHER, stage, seconds, slots=slots)
+    assert await parted_lives(database)
+
+
+async def test_who_hears_the_bus_is_renewed_beside_any_other(database: Database) -> None:
+    upkeep = Upkeep(database)
+    for seconds in (-1, 60):
+        for worker_id, slots in ((OTHER, 8), (OWNER, 0)):
+            await upkeep.renew_lease(worker_id, "generation", seconds, slots=slots)
+    assert await column(database, "SELECT expires_at > now() AS value FROM leases") == [True, True]
+
+
+async def test_a_refusal_is_forgotten_after_an_hour(database: Database) -> None:
+    young, old = new_id(), new_id()
+    refuse = "INSERT INTO refusals VALUES (%(question)s, clock_timestamp() - make_interval(mins => %(minutes)s))"
+    for question, minutes in ((young, 59), (old, 61)):
+        await database.run(refuse, {"question": question, "minutes": minutes})
+    assert await Upkeep(database).forget_refusals() == 1
+    assert await column(database, "SELECT question AS value FROM refusals") == [young]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from tests.workers.asked import OWNER, column
+from tests.workers.asked import OTHER, OWNER, column
 from tests.workers.tool_execution.toolbox import Watched, one_call
 from workers.delivery import Fenced
 from workers.engines.tools.shelf import ToolShelf
-from workers.storage.turn_rows import AskedCall, ToolsClaimed
-from workers.storage.turns import STOPPED_BEFORE, Turns
-from workers.tool_execution.calls import BROKEN_OFF, UNKNOWN_OUTCOME, UNKNOWN_TOOL, CallRunner
+from workers.storage.turn_rows import AskedCall, CallStart, ToolsClaimed
+from workers.storage.turns import QUERIES, STOPPED_BEFORE, Turns
+from workers.tool_execution.calls import BROKEN_OFF, NO_ANSWER, UNKNOWN_OUTCOME, UNKNOWN_TOOL, CallRunner
 
 ALL = frozenset({"tea", "pay"})
 
@@ -143,6 +144,22 @@ async def test_a_tool_that_cancels_itself_is_broken(runner: CallRunner, turns: T
     assert await run(runner, turns, call) == "The tool broke. Answer without it."
 
 
+@pytest.mark.parametrize("do", ["wait", "break", "cancel"])
+async def test_of_a_call_that_comes_to_no_end_nobody_knows_whether_it_had_its_effect(
+    runner: CallRunner, turns: Turns, user_id: str, pay: Watched, do: str
+) -> None:
+    call = await one_call(turns, user_id, "pay", f'{{"do": "{do}"}}')
+    assert await run(runner, turns, call) == NO_ANSWER
+    assert await recorded(turns, call) == ("unknown", NO_ANSWER)
+    assert len(pay.effects) == 1
+
+
+async def test_a_tool_s_own_word_that_it_could_not_is_believed(runner: CallRunner, turns: Turns, user_id: str) -> None:
+    call = await one_call(turns, user_id, "pay", '{"do": "fail"}')
+    assert await run(runner, turns, call) == "Ask for tea instead."
+    assert (await recorded(turns, call))[0] == "failed"
+
+
 async def test_what_cannot_be_stored_is_left_out_of_an_answer(runner: CallRunner, turns: Turns, user_id: str) -> None:
     call = await one_call(turns, user_id, "tea", '{"say": "a\\u0000b"}')
     assert await run(runner, turns, call) == "ab"
@@ -228,6 +245,17 @@ async def test_a_call_that_a_lost_worker_had_started_is_not_begun_again_after_th
     assert len(tea.effects) == 1
 
 
+async def waits(turns: Turns, task: asyncio.Task[Any]) -> bool:
+    """Whether the task comes to wait for a lock, rather than to its end."""
+    waiting = "SELECT count(*) AS value FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    waiting += " AND datname = current_database()"
+    async with asyncio.timeout(10):
+        while not task.done():
+            if await column(turns.database, waiting) != [0]:
+                return True
+    return False
+
+
 async def test_a_stop_and_a_start_at_once_come_one_after_the_other(turns: Turns, user_id: str) -> None:
     """The stop waits for the start's commit, or the start sees the stop: never both unseen."""
     call = await one_call(turns, user_id, "tea")
@@ -235,8 +263,30 @@ async def test_a_stop_and_a_start_at_once_come_one_after_the_other(turns: Turns,
     async with turns.database.transaction() as held:
         assert await turns.stop(claimed.user_id, [claimed.turn_id], held)
         starting = asyncio.create_task(turns.start_call(claimed, call.id))
-        assert not (await asyncio.wait([starting], timeout=0.2))[0]
-    start = await starting
-    assert start is not None
-    assert (start.stopped, start.first) == (True, False)
+        assert await waits(turns, starting)
+    assert await starting == CallStart(stopped=True, first=False)
     assert await recorded(turns, call) == ("asked", None)
+
+
+async def test_a_start_sees_a_takeover_that_is_about_to_be_committed(turns: Turns, user_id: str) -> None:
+    call = await one_call(turns, user_id, "pay")
+    old = await taken(turns, call)
+    follow = {"turn_id": old.turn_id, "round": 0, "owner": OTHER}
+    async with turns.database.transaction() as held:
+        assert await held.one(QUERIES["claim_tools"], follow, ToolsClaimed) is not None
+        starting = asyncio.create_task(turns.start_call(old, call.id))
+        assert await waits(turns, starting)
+    assert await starting is None
+    assert await recorded(turns, call) == ("asked", None)
+
+
+async def test_a_takeover_sees_a_start_that_is_about_to_be_committed(turns: Turns, user_id: str) -> None:
+    call = await one_call(turns, user_id, "pay")
+    old = await taken(turns, call)
+    start = {"turn_id": old.turn_id, "epoch": old.epoch, "id": call.id}
+    async with turns.database.transaction() as held:
+        assert await held.one(QUERIES["start_call"], start, CallStart) == CallStart(stopped=False, first=True)
+        taking = asyncio.create_task(turns.claim_tools(old.turn_id, 0, OTHER))
+        assert await waits(turns, taking)
+    assert await taking is not None
+    assert [call.status for call in await turns.asked_calls(old.turn_id, 0)] == ["started"]

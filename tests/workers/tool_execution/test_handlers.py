@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from ops.runtime.bus import Bus, BusUnavailable
-from ops.runtime.config import Config
 from schemas import subjects
+from schemas.faults import EngineInternal
 from schemas.ids import new_id
-from schemas.replies import Progress
-from schemas.turns import TurnPrepared, TurnState, TurnToolsCalled
+from schemas.replies import Failed, Progress
+from schemas.turns import TurnPrepared, TurnState
 from tests.workers.asked import OTHER, alive, column
 from tests.workers.sent import events, frames
+from tests.workers.tool_execution.conftest import MakeDoor, called
 from tests.workers.tool_execution.toolbox import Watched, calling
 from workers import insisting
 from workers.delivery import CLAIM_AFTER, Fenced, Later, is_away
-from workers.engines.tools.shelf import ToolShelf
-from workers.stage import Stage
 from workers.stopping import Stopping
 from workers.storage.database import Database
 from workers.storage.turn_rows import CallStart, ToolsClaimed
 from workers.storage.turns import STOPPED_BEFORE, Turns
-from workers.tool_execution.calls import BROKEN_OFF, CallRunner
-from workers.tool_execution.handlers import ToolExecution
+from workers.tool_execution.calls import BROKEN_OFF
 
 RESULTS = "SELECT content AS value FROM messages WHERE role = 'tool' ORDER BY ord"
-MakeDoor = Callable[..., ToolExecution]
-
-
-@pytest.fixture
-def make_door(config: Config, bus: Bus, turns: Turns) -> MakeDoor:
-    """Tool workers with these tools."""
-
-    def made(*tools: Watched, database: Database | None = None) -> ToolExecution:
-        stage = Stage("tool_execution", config, bus, database or turns.database)
-        return ToolExecution(stage, CallRunner(stage.turns, ToolShelf(tools), timeout=60))
-
-    return made
-
-
-def called(turn_id: str, round: int = 0) -> TurnToolsCalled:
-    return TurnToolsCalled(turn_id=turn_id, round=round)
 
 
 async def test_results_are_committed_in_the_order_of_the_calls_whoever_is_first(
@@ -92,11 +73,11 @@ async def test_calls_in_the_hands_of_who_lives_are_left_for_later(
     make_door: MakeDoor, turns: Turns, user_id: str
 ) -> None:
     turn_id = await calling(turns, user_id, ("tea", "{}"))
-    await alive(turns, OTHER, 7)
+    await alive(turns, OTHER, 2)
     await turns.claim_tools(turn_id, 0, OTHER)
     with pytest.raises(Later) as later:
         await make_door(Watched("tea")).on_tools_called(called(turn_id))
-    assert 6 < later.value.delay <= 7 + CLAIM_AFTER
+    assert 1 < later.value.delay <= 2 + CLAIM_AFTER
 
 
 async def test_an_owner_that_was_followed_meanwhile_commits_nothing(
@@ -125,6 +106,15 @@ async def test_a_round_that_was_committed_and_not_handed_on_is_handed_on(
     await make_door(tea).on_tools_called(called(turn_id))
     assert await events(bus, subjects.TURN_PREPARED, TurnPrepared) == [TurnPrepared(turn_id=turn_id, round=1)]
     assert tea.effects == []
+
+
+async def test_a_turn_that_was_failed_by_a_process_that_died_is_told(
+    make_door: MakeDoor, turns: Turns, user_id: str, bus: Bus
+) -> None:
+    turn_id = await calling(turns, user_id, ("tea", "{}"))
+    await turns.fail(turn_id, EngineInternal().record)
+    await make_door(Watched("tea")).on_tools_called(called(turn_id))
+    assert isinstance((await frames(bus, turn_id))[-1], Failed)
 
 
 async def test_a_turn_nobody_knows_and_an_old_round_are_let_go(
@@ -213,3 +203,23 @@ async def test_a_database_that_goes_away_during_the_calls_is_no_fault_of_the_tur
         await work
     assert is_away(raised.value)
     assert raised.group_contains(psycopg.OperationalError)
+
+
+async def test_a_claim_whose_answer_was_lost_is_made_again(
+    make_door: MakeDoor, turns: Turns, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner lives: nobody else could take the turn, and the owner would not know that it has it."""
+    turn_id, door = await calling(turns, user_id, ("tea", '{"say": "hot"}')), make_door(Watched("tea"))
+    await alive(turns, door.stage.worker_id)
+    claim, answers = door.turns.claim_tools, list[ToolsClaimed | None]()
+
+    async def lost(turn_id: str, round: int, owner: str) -> ToolsClaimed | None:
+        answers.append(await claim(turn_id, round, owner))
+        if len(answers) == 1:
+            raise psycopg.OperationalError
+        return answers[-1]
+
+    monkeypatch.setattr(door.turns, "claim_tools", lost)
+    await door.on_tools_called(called(turn_id))
+    assert None not in answers
+    assert await column(turns.database, RESULTS) == ["hot"]

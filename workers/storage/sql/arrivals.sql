@@ -1,53 +1,42 @@
--- name: open_turn
--- Accept a turn that stands alone, in time: its hidden session, its row and its messages, once.
+-- name: place_turn
+-- Accept a turn, in time: its row and its messages, once; one that stands alone with its hidden session, any other in the
+-- session that lock_session holds. Not where this question was refused before: then it comes again as a copy that nobody
+-- waits for any more. And not where find_retry would find that it was overtaken.
 WITH in_time AS MATERIALIZED (
     SELECT 1 WHERE clock_timestamp() < to_timestamp(%(expires_at)s)
+        AND NOT EXISTS (SELECT 1 FROM refusals WHERE question = %(question)s)
+        AND NOT EXISTS (SELECT 1 FROM turns retry WHERE %(first_try)s AND retry.retried AND retry.user_id = %(user_id)s
+            AND retry.created_at > now() - interval '60 seconds' AND retry.fingerprint = %(fingerprint)s
+            AND retry.id > %(turn_id)s)
 ), session AS (
     INSERT INTO sessions (id, user_id, personality_id, hidden)
-    SELECT %(session_id)s, %(user_id)s, %(personality_id)s, true FROM in_time
+    SELECT %(session_id)s, %(user_id)s, %(personality_id)s, true FROM in_time WHERE %(alone)s
     ON CONFLICT (id) DO NOTHING
 ), turn AS (
     INSERT INTO turns (id, user_id, session_id, shard, state, model, personality_id, fingerprint, arrival, bundle,
-        ignored_messages)
+        ignored_messages, retried)
     SELECT %(turn_id)s, %(user_id)s, %(session_id)s, %(shard)s, %(state)s, %(model)s, %(personality_id)s,
-        %(fingerprint)s, %(arrival)b, %(bundle)b, %(ignored_messages)s FROM in_time
+        %(fingerprint)s, %(arrival)b, %(bundle)b, %(ignored_messages)s, %(retried)s FROM in_time
     ON CONFLICT DO NOTHING -- of any kind: asked for twice at once, it may be its own rival for its session
-    RETURNING id, created_at
+    RETURNING id, ord, created_at
 ), said AS (
-    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-    SELECT said.id, %(session_id)s, %(turn_id)s, said.role, said.content, said.metadata
+    INSERT INTO messages (id, session_id, turn_id, ord, role, content, metadata)
+    SELECT said.id, %(session_id)s, %(turn_id)s, last_place(turn.id, turn.ord) + said.position, said.role, said.content,
+        said.metadata
     FROM unnest(%(message_ids)s::uuid[], %(roles)s::text[], %(contents)s::jsonb[], %(metadata)s::jsonb[])
         WITH ORDINALITY AS said (id, role, content, metadata, position), turn
-    ORDER BY said.position
-    ON CONFLICT (id) DO NOTHING
-)
-SELECT extract(epoch FROM created_at)::bigint AS created FROM turn;
-
--- name: add_turn
--- Accept a turn in a session that is locked by lock_session, in time: its row and its messages, once.
-WITH turn AS (
-    INSERT INTO turns (id, user_id, session_id, shard, state, model, personality_id, fingerprint, arrival, bundle,
-        ignored_messages)
-    SELECT %(turn_id)s, %(user_id)s, %(session_id)s, %(shard)s, %(state)s, %(model)s, %(personality_id)s,
-        %(fingerprint)s, %(arrival)b, %(bundle)b, %(ignored_messages)s
-    WHERE clock_timestamp() < to_timestamp(%(expires_at)s)
-    ON CONFLICT (id) DO NOTHING
-    RETURNING id, created_at
-), said AS (
-    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-    SELECT said.id, %(session_id)s, %(turn_id)s, said.role, said.content, said.metadata
-    FROM unnest(%(message_ids)s::uuid[], %(roles)s::text[], %(contents)s::jsonb[], %(metadata)s::jsonb[])
-        WITH ORDINALITY AS said (id, role, content, metadata, position), turn
-    ORDER BY said.position
     ON CONFLICT (id) DO NOTHING
 )
 SELECT extract(epoch FROM created_at)::bigint AS created FROM turn;
 
 -- name: lock_session
--- Hold a caller's session until the transaction ends; a holder that freezes is thrown out before anyone gives it up.
-SELECT id, personality_id, set_config('idle_in_transaction_session_timeout', '1000', true) AS patience FROM sessions
-WHERE id = %(session_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
-FOR UPDATE;
+-- Hold a caller's session against other acceptances until the transaction ends. Commits of its turns are not kept out.
+SELECT id, personality_id FROM sessions WHERE id = %(session_id)s AND user_id = %(user_id)s AND deleted_at IS NULL
+FOR NO KEY UPDATE;
+
+-- name: refuse_question
+-- Remember that this question was refused for how things stood: its copies, still under way, are not to be accepted.
+INSERT INTO refusals (question) VALUES (%(question)s) ON CONFLICT DO NOTHING;
 
 -- name: session_busy
 -- Whether a turn of a locked session is still to be answered. Asked after the lock: what it waited for is seen only then.
@@ -81,6 +70,15 @@ WHERE user_id = %(user_id)s AND created_at > now() - interval '60 seconds' AND f
     AND (%(failed_too)s OR state NOT IN ('failed', 'interrupted'))
 ORDER BY created_at DESC LIMIT 1;
 
+-- name: find_retry
+-- The retry that overtook a first try without a key: the same caller's, with the same body, and asked for later.
+SELECT id AS turn_id, user_id, session_id, personality_id, shard, state, round, fingerprint, ignored_messages,
+    extract(epoch FROM created_at)::bigint AS created
+FROM turns
+WHERE retried AND user_id = %(user_id)s AND created_at > now() - interval '60 seconds' AND fingerprint = %(fingerprint)s
+    AND id > %(turn_id)s
+ORDER BY created_at DESC LIMIT 1;
+
 -- name: recent_messages
 -- The newest messages of a session before a turn's own, oldest first, each as OpenAI's JSON, within so many bytes.
 -- A part of a reply that broke off is among them: it was said, and heard.
@@ -107,14 +105,16 @@ UPDATE turns SET state = 'prepared', bundle = %(bundle)b, touched_at = clock_tim
 WHERE id = %(turn_id)s AND coalesce(state, '') = 'accepted';
 
 -- name: queue_behind
--- Whose a session is, whether any turn of that user waits, and how many run.
+-- Whose a session is, whether any turn of that user waits to run or to be put on its way, and how many run.
 SELECT user_id, EXISTS (SELECT 1 FROM turns WHERE turns.user_id = sessions.user_id AND state = 'queued') AS waits,
+    EXISTS (SELECT 1 FROM turns WHERE turns.user_id = sessions.user_id AND state = 'accepted') AS stands,
     (SELECT count(*) FROM turns WHERE turns.user_id = sessions.user_id
         AND state IN ('accepted', 'prepared', 'generating', 'calling_tools')) AS running
 FROM sessions WHERE id = %(session_id)s;
 
 -- name: release_of_user
 -- Let a user's oldest waiting turns run whose sessions are free, as many as the limit has room for. Under lock_user.
+-- Those that were let run before are named again: whoever did it may have died before it could put them on their way.
 -- Rows that are being stopped are skipped: waiting for them could be waiting for each other.
 WITH chosen AS (
     SELECT id FROM turns waiting
@@ -131,18 +131,14 @@ WITH chosen AS (
     UPDATE turns SET state = 'accepted', touched_at = clock_timestamp()
     FROM chosen WHERE turns.id = chosen.id
     RETURNING turns.id AS turn_id, turns.shard
-), placed AS (
-    UPDATE messages SET ord = waiting.place
-    FROM (
-        SELECT id, nextval(pg_get_serial_sequence('messages', 'ord')) AS place
-        FROM (SELECT messages.id FROM messages JOIN ready USING (turn_id) ORDER BY messages.ord) AS in_order
-    ) AS waiting
-    WHERE messages.id = waiting.id
 )
-SELECT turn_id, shard FROM ready;
+SELECT turn_id, shard FROM ready
+UNION ALL
+SELECT id, shard FROM turns WHERE user_id = %(user_id)s AND state = 'accepted';
 
 -- name: release_in_session
--- Let the next waiting turn of a session run, where none is running. Its messages take their place behind the last reply.
+-- Let the next waiting turn of a session run, where none is running.
+-- One that was let run before is named again: whoever did it may have died before it could put it on its way.
 WITH ready AS (
     UPDATE turns SET state = 'accepted', touched_at = clock_timestamp()
     WHERE id = (SELECT id FROM turns WHERE session_id = %(session_id)s AND state = 'queued' ORDER BY ord LIMIT 1)
@@ -150,12 +146,7 @@ WITH ready AS (
         AND NOT EXISTS (SELECT 1 FROM turns running WHERE running.session_id = %(session_id)s
             AND running.state IN ('accepted', 'prepared', 'generating', 'calling_tools'))
     RETURNING id AS turn_id, shard
-), placed AS (
-    UPDATE messages SET ord = waiting.place
-    FROM (
-        SELECT id, nextval(pg_get_serial_sequence('messages', 'ord')) AS place
-        FROM (SELECT messages.id FROM messages JOIN ready USING (turn_id) ORDER BY messages.ord) AS in_order
-    ) AS waiting
-    WHERE messages.id = waiting.id
 )
-SELECT turn_id, shard FROM ready;
+SELECT turn_id, shard FROM ready
+UNION ALL
+SELECT id, shard FROM turns WHERE session_id = %(session_id)s AND state = 'accepted';

@@ -25,6 +25,11 @@ UPDATE turns SET owner = NULL, touched_at = clock_timestamp()
 FROM unnest(%(turn_ids)s::uuid[], %(epochs)s::int[]) AS held (id, epoch)
 WHERE turns.id = held.id AND turns.epoch = held.epoch AND coalesce(turns.state, '') IN ('generating', 'calling_tools');
 
+-- name: lost_claims
+-- Which of these claims hold no more: whoever takes a turn over, or ends it from outside, raises its epoch.
+SELECT turns.id AS turn_id, held.epoch FROM unnest(%(turn_ids)s::uuid[], %(epochs)s::int[]) AS held (id, epoch)
+JOIN turns ON turns.id = held.id AND turns.epoch > held.epoch;
+
 -- name: turn_state
 -- Where a turn stands, for a delivery that found nothing to claim: and how long until its owner may be taken for dead.
 SELECT state, round, shard, epoch, greatest(0, least(
@@ -44,13 +49,14 @@ ORDER BY ord;
 -- name: keep_partial
 -- Store the text so far of the replies under way, where the writer still owns them; says which these are.
 WITH owned AS (
-    SELECT said.id, turns.session_id, turns.id AS turn_id, said.content
+    SELECT said.id, turns.session_id, turns.id AS turn_id, turns.ord, said.content
     FROM unnest(%(message_ids)s::uuid[], %(turn_ids)s::uuid[], %(epochs)s::int[], %(contents)s::text[])
         AS said (id, turn_id, epoch, content)
     JOIN turns ON turns.id = said.turn_id AND turns.epoch = said.epoch AND coalesce(turns.state, '') = 'generating'
 ), kept AS (
-    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-    SELECT id, session_id, turn_id, 'assistant', to_jsonb(content), '{"partial": true}' FROM owned
+    INSERT INTO messages (id, session_id, turn_id, ord, role, content, metadata)
+    SELECT id, session_id, turn_id, last_place(turn_id, ord) + 1, 'assistant', to_jsonb(content), '{"partial": true}'
+    FROM owned
     ON CONFLICT (id) DO UPDATE SET content = excluded.content WHERE messages.metadata ? 'partial'
 )
 SELECT turn_id FROM owned;
@@ -67,11 +73,13 @@ WITH done AS (
         timings = turns.timings || %(timings)s::jsonb, fault = %(fault)s::jsonb,
         touched_at = clock_timestamp(), finished_at = clock_timestamp()
     WHERE id = %(turn_id)s AND epoch = %(epoch)s AND coalesce(state, '') = 'generating'
-    RETURNING id, session_id
+    RETURNING id, session_id, ord
 ), said AS (
-    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-    SELECT said.id, done.session_id, done.id, 'assistant', said.content, said.metadata
-    FROM unnest(%(message_ids)s::uuid[], %(contents)s::jsonb[], %(metadata)s::jsonb[]) AS said (id, content, metadata), done
+    INSERT INTO messages (id, session_id, turn_id, ord, role, content, metadata)
+    SELECT said.id, done.session_id, done.id, last_place(done.id, done.ord) + said.position, 'assistant', said.content,
+        said.metadata
+    FROM unnest(%(message_ids)s::uuid[], %(contents)s::jsonb[], %(metadata)s::jsonb[])
+        WITH ORDINALITY AS said (id, content, metadata, position), done
     ON CONFLICT (id) DO UPDATE SET content = excluded.content, metadata = excluded.metadata
 )
 SELECT session_id FROM done;
@@ -83,10 +91,12 @@ WITH calling AS (
         shown_length = %(shown_length)s, shown_digest = %(shown_digest)s, usage = %(usage)s::jsonb,
         timings = turns.timings || %(timings)s::jsonb, touched_at = clock_timestamp()
     WHERE id = %(turn_id)s AND epoch = %(epoch)s AND coalesce(state, '') = 'generating' AND stopped_at IS NULL
-    RETURNING id, session_id, round
+    RETURNING id, session_id, round, ord
 ), said AS (
-    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-    SELECT %(message_id)s, calling.session_id, calling.id, 'assistant', %(content)s::jsonb, %(metadata)s::jsonb FROM calling
+    INSERT INTO messages (id, session_id, turn_id, ord, role, content, metadata)
+    SELECT %(message_id)s, calling.session_id, calling.id, last_place(calling.id, calling.ord) + 1, 'assistant',
+        %(content)s::jsonb, %(metadata)s::jsonb
+    FROM calling
     ON CONFLICT (id) DO UPDATE SET content = excluded.content, metadata = excluded.metadata
 ), asked AS (
     INSERT INTO tool_calls (id, turn_id, round, position, call_id, name, arguments)
@@ -133,42 +143,48 @@ WHERE id = %(id)s AND status IN ('asked', 'started');
 WITH done AS (
     UPDATE turns SET state = 'prepared', round = round + 1, owner = NULL, touched_at = clock_timestamp()
     WHERE id = %(turn_id)s AND epoch = %(epoch)s AND coalesce(state, '') = 'calling_tools'
-    RETURNING id, session_id
-)
-, said AS (
-    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-    SELECT said.id, done.session_id, done.id, 'tool', to_jsonb(said.content), jsonb_build_object('tool_call_id', said.call_id)
+    RETURNING id, session_id, ord
+), said AS (
+    INSERT INTO messages (id, session_id, turn_id, ord, role, content, metadata)
+    SELECT said.id, done.session_id, done.id, last_place(done.id, done.ord) + said.position, 'tool',
+        to_jsonb(said.content), jsonb_build_object('tool_call_id', said.call_id)
     FROM unnest(%(message_ids)s::uuid[], %(contents)s::text[], %(call_ids)s::text[])
         WITH ORDINALITY AS said (id, content, call_id, position), done
-    ORDER BY said.position
     ON CONFLICT (id) DO NOTHING
 )
 SELECT session_id FROM done;
 
+-- name: requests_of
+-- What was asked in turns of a user.
+SELECT id AS turn_id, arrival FROM turns WHERE id = ANY (%(turn_ids)s::uuid[]) AND user_id = %(user_id)s;
+
 -- name: stop_turns
--- Stop turns of a user. One that nobody writes ends at once, with what was asked of tools denied; the others have an
--- owner who ends them, or are given one.
+-- Stop turns of a user. One that nobody writes ends at once, each of its choices, with what was asked of tools denied;
+-- the others have an owner who ends them, or are given one.
 WITH stopped AS (
     UPDATE turns SET stopped_at = coalesce(stopped_at, clock_timestamp()),
         state = CASE WHEN state IN ('generating', 'calling_tools') THEN state ELSE 'cancelled' END,
         epoch = CASE WHEN state IN ('generating', 'calling_tools') THEN epoch ELSE epoch + 1 END,
         owner = CASE WHEN state IN ('generating', 'calling_tools') THEN owner END,
+        finish_reasons = CASE WHEN state NOT IN ('generating', 'calling_tools')
+            THEN array_fill('stop'::text, ARRAY[asked.choices]) END,
         touched_at = CASE WHEN stopped_at IS NULL THEN clock_timestamp() ELSE touched_at END,
         finished_at = CASE WHEN state NOT IN ('generating', 'calling_tools') THEN clock_timestamp() END
-    WHERE id = ANY (%(turn_ids)s::uuid[]) AND user_id = %(user_id)s AND coalesce(state, '')
+    FROM unnest(%(turn_ids)s::uuid[], %(choices)s::int[]) AS asked (id, choices)
+    WHERE turns.id = asked.id AND user_id = %(user_id)s AND coalesce(state, '')
         IN ('queued', 'accepted', 'prepared', 'generating', 'calling_tools', 'awaiting_approval')
-    RETURNING id AS turn_id, session_id, shard, round, state
+    RETURNING turns.id AS turn_id, session_id, shard, round, state, turns.ord
 ), denied AS (
     UPDATE tool_calls SET status = 'denied', result = %(denied)s, finished_at = clock_timestamp()
     FROM stopped
     WHERE stopped.state = 'cancelled' AND tool_calls.turn_id = stopped.turn_id AND tool_calls.round = stopped.round
         AND result IS NULL
 ), said AS (
-    INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-    SELECT gen_random_uuid(), session_id, turn_id, 'tool', to_jsonb(coalesce(result, %(denied)s)),
-        jsonb_build_object('tool_call_id', call_id)
+    INSERT INTO messages (id, session_id, turn_id, ord, role, content, metadata)
+    SELECT gen_random_uuid(), session_id, turn_id, last_place(turn_id, ord) + 1 + position, 'tool',
+        to_jsonb(coalesce(result, %(denied)s)), jsonb_build_object('tool_call_id', call_id)
     FROM stopped JOIN tool_calls USING (turn_id, round)
-    WHERE stopped.state = 'cancelled' ORDER BY turn_id, position
+    WHERE stopped.state = 'cancelled'
 )
 SELECT turn_id, session_id, shard, round, state FROM stopped;
 
@@ -198,11 +214,13 @@ WITH kept AS (
     UPDATE turns SET reply = reply || %(said)b::bytea, shown_index = %(shown_index)s, shown_length = %(shown_length)s,
         shown_digest = %(shown_digest)s
     WHERE id = %(turn_id)s AND epoch = %(epoch)s AND coalesce(state, '') = 'failed' AND shown_index < %(shown_index)s
-    RETURNING id, session_id
+    RETURNING id, session_id, ord
 )
-INSERT INTO messages (id, session_id, turn_id, role, content, metadata)
-SELECT said.id, kept.session_id, kept.id, 'assistant', said.content, said.metadata
-FROM unnest(%(message_ids)s::uuid[], %(contents)s::jsonb[], %(metadata)s::jsonb[]) AS said (id, content, metadata), kept
+INSERT INTO messages (id, session_id, turn_id, ord, role, content, metadata)
+SELECT said.id, kept.session_id, kept.id, last_place(kept.id, kept.ord) + said.position, 'assistant', said.content,
+    said.metadata
+FROM unnest(%(message_ids)s::uuid[], %(contents)s::jsonb[], %(metadata)s::jsonb[])
+    WITH ORDINALITY AS said (id, content, metadata, position), kept
 ON CONFLICT (id) DO UPDATE SET content = excluded.content, metadata = excluded.metadata;
 
 -- name: count_failure
