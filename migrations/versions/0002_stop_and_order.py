@@ -13,7 +13,7 @@ ALTER TABLE turns ADD COLUMN sweeps integer NOT NULL DEFAULT 0;
 COMMENT ON COLUMN turns.stopped_at IS 'when its user said stop: no tool effect starts afterwards';
 COMMENT ON COLUMN turns.sweeps IS 'how often it was driven again since it last moved; the next time is later';
 ALTER TABLE leases ADD COLUMN slots integer NOT NULL DEFAULT 0;
-COMMENT ON COLUMN leases.slots IS 'messages it can be given at once: none while it does not hear the bus, and a lease after';
+COMMENT ON COLUMN leases.slots IS 'messages it can be given at once: none while it hears no bus, and a lease after';
 ALTER TABLE turns ADD COLUMN retried boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN turns.retried IS 'accepted as a retry without a key: a first try that comes later is attached to it';
 CREATE FUNCTION last_place(turn uuid, place bigint) RETURNS bigint LANGUAGE sql STABLE
