@@ -67,6 +67,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 async def gather_evidence(database: Database) -> Evidence:
     """Read it, in one transaction. For systems as large as a drill makes them. Raises psycopg errors."""
     async with database.transaction() as held:
+        await held.run(QUERIES["take_time"], {})
         return Evidence(
             turns=await held.all(QUERIES["every_turn"], {}, StoredTurn),
             messages=await held.all(QUERIES["every_message"], {}, StoredMessage),

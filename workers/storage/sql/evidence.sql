@@ -1,3 +1,7 @@
+-- name: take_time
+-- All that there is takes longer to read than a transaction may otherwise stand idle.
+SELECT set_config('idle_in_transaction_session_timeout', '60s', true);
+
 -- name: every_turn
 -- Every turn, and how it stands.
 SELECT turns.id, turns.session_id, turns.ord, turns.state, turns.attempts, turns.finished_at IS NOT NULL AS ended,

@@ -22,10 +22,10 @@ UPDATE turns SET sweeps = greatest(sweeps - 1, 0), touched_at = clock_timestamp(
 WHERE id = ANY(%(turn_ids)s::uuid[]) AND state IN ('accepted', 'prepared', 'generating', 'calling_tools');
 
 -- name: ended_untold
--- Turns that ended in this window of time and of which memory has never heard.
+-- Turns that ended in this window of time and of which memory has never heard. By now(): no index serves a clock that ticks.
 SELECT id AS turn_id, state, round, shard FROM turns
-WHERE finished_at > clock_timestamp() - make_interval(secs => %(since)s)
-    AND finished_at < clock_timestamp() - make_interval(secs => %(after)s)
+WHERE finished_at > now() - make_interval(secs => %(since)s)
+    AND finished_at < now() - make_interval(secs => %(after)s)
     AND NOT EXISTS (SELECT 1 FROM memory_writes WHERE turn_id = turns.id)
 LIMIT %(limit)s;
 
