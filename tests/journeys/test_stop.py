@@ -19,7 +19,7 @@ from tests.journeys.stack import Stack, until
 
 SLOW = {"x-scripted-tokens": "400", "x-scripted-gap-ms": "25"}
 """Ten seconds of a reply: nobody waits for its end."""
-AT_ONCE = 1.0
+AT_ONCE = 2.5
 STOPS = 20
 
 
