@@ -9,7 +9,7 @@ run: install
 	@exec $(VENV_PYTHON) -m ops up
 
 test: install-dev
-	@exec $(VENV_PYTHON) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	@exec $(VENV_PYTHON) -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 check: install-dev
 	$(VENV_PYTHON) -m ruff check .

@@ -24,7 +24,7 @@ from schemas.streams import STREAMS
 from workers.storage.database import Database
 
 TOGETHER = ("journeys",)
-"""Folders whose tests share a running system, and so a process where `make test` runs two."""
+"""Folders whose tests share a running system, and so a process where `make test` runs several."""
 FIRST = ("journeys", "drills")
 """Folders that take longest and wait most: what else there is runs beside them."""
 TEMPLATE = "migrated"
