@@ -12,7 +12,7 @@ from ops.runtime.bus import Bus, BusUnavailable
 from schemas import subjects
 from schemas.turns import TurnState
 from workers.endings import Endings
-from workers.onward import say_prepared, say_tools_called
+from workers.onward import say_again
 from workers.storage.database import Connection
 from workers.storage.turn_rows import StoppedRow
 from workers.storage.turns import Turns
@@ -72,8 +72,7 @@ class Stopping:
     async def _give_to_another(self, row: StoppedRow) -> None:
         """Send the turn's event again: its owner may be frozen, and then a worker that lives must end the turn."""
         message_id = f"{row.turn_id}.stopped.{row.state}.{row.round}"
-        say = say_tools_called if row.state == TurnState.CALLING_TOOLS else say_prepared
-        await say(self.bus, row.turn_id, row.round, row.shard, msg_id=message_id, budget=TELLING)
+        await say_again(self.bus, row.state, row.turn_id, row.round, row.shard, msg_id=message_id, budget=TELLING)
 
     async def _tell_again(self, turn_id: str, user_id: str) -> None:
         """Its end may be committed and not told: whoever stopped it before may have died in between."""

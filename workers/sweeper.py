@@ -16,7 +16,7 @@ from schemas.streams import CONSUMERS, CONTEXT_FETCH, GENERATION, MEMORY_WRITEBA
 from schemas.turns import TurnState
 from workers.backlog import Backlog
 from workers.endings import Endings
-from workers.onward import say_prepared, say_tools_called
+from workers.onward import say_again
 from workers.storage.turn_rows import Standing
 from workers.storage.upkeep import Upkeep
 
@@ -26,10 +26,11 @@ AT_ONCE = 100
 """Turns driven again in one sweep: a sweep after a long outage must not become the next one."""
 LOOK_BACK_EVERY = 60.0
 """Seconds between two looks for ended turns that memory has never heard of."""
-TIDY_EVERY = 60.0
 LOOK_BACK = 5 * LOOK_BACK_EVERY
 FIRST_LOOK_BACK = 3600.0
 """Seconds that a look goes back. The first one may take too long on a busy day: it is not repeated then."""
+TIDY_EVERY = 60.0
+"""Seconds between two clearings of what nobody will ask for again."""
 STAGE_OF = {
     TurnState.ACCEPTED: CONTEXT_FETCH,
     TurnState.PREPARED: GENERATION,
@@ -77,10 +78,11 @@ class Sweeper:
         await self._drive_all(found.turns, again)
         for session_id in found.sessions:
             await self._endings.release(session_id)
-        untold = await self._untold(asyncio.get_running_loop().time()) if ages[MEMORY_WRITEBACK] is None else []
+        now = asyncio.get_running_loop().time()
+        untold = await self._untold(now) if ages[MEMORY_WRITEBACK] is None else []
         for turn in untold:
             await self._endings.tell_end(turn.turn_id, again=again)
-        await self._tidy(asyncio.get_running_loop().time())
+        await self._tidy(now)
         count = len(found.turns) + len(found.sessions) + len(untold)
         if count:
             metrics.swept(count)
@@ -117,7 +119,6 @@ class Sweeper:
             await self._bus.publish(subjects.cancel(turn.turn_id), b"")
         if turn.state == TurnState.ACCEPTED:
             await self._endings.announce(turn.turn_id, turn.shard, again=again)
-        elif turn.state == TurnState.CALLING_TOOLS:
-            await say_tools_called(self._bus, turn.turn_id, turn.round, turn.shard, msg_id=f"{turn.turn_id}{again}")
         else:
-            await say_prepared(self._bus, turn.turn_id, turn.round, turn.shard, msg_id=f"{turn.turn_id}{again}")
+            message_id = f"{turn.turn_id}{again}"
+            await say_again(self._bus, turn.state, turn.turn_id, turn.round, turn.shard, msg_id=message_id)

@@ -126,15 +126,11 @@ def no_snapshot() -> None:
 
 def message_id_reused() -> None:
     """The sweeper drives a turn again under the message id that its event had the first time."""
-    for name in ("say_prepared", "say_tools_called"):
-        _replace("workers.sweeper", name, _without_fresh_id(_replace("workers.sweeper", name, None)))
 
+    async def say_again(*rest: Any, msg_id: str) -> None:
+        await original(*rest, msg_id="")
 
-def _without_fresh_id(original: Any) -> Any:
-    async def say(*rest: Any, msg_id: str) -> None:
-        await original(*rest)
-
-    return say
+    original = _replace("workers.sweeper", "say_again", say_again)
 
 
 MUTATIONS: Mapping[str, Callable[[], None]] = {

@@ -59,7 +59,7 @@ class Pace:
         for traveller in aboard:
             try:
                 await traveller.flush()
-            except Exception as error:  # its own writer meets it again; the others aboard must not wait for that
+            except Exception as error:  # who reads it misses a frame, and asks; the others aboard must not wait
                 log.warning("flush_failed", error=type(error).__name__)
 
     async def measure(self) -> None:
